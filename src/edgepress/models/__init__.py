@@ -1,0 +1,1 @@
+"""Networks: how they are named and built, edited and saved without pickle, counted and run. Needs torch."""

@@ -1,0 +1,55 @@
+"""The stage `load`: a network that comes with its weights."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edgepress.core.artifact import Artifact
+from edgepress.core.errors import ConfigError
+from edgepress.core.stage import Context, Stage, stages
+
+
+@stages.register("load")
+@dataclass(frozen=True)
+class Load(Stage):
+    """Bring a network of your own, with its weights.
+
+    `model` is a registered name, `timm:name`, `torchvision:name` or `package.module:factory`, called with `arguments`
+    (`{pretrained: true}` fetches timm's or torchvision's weights); `weights` is a checkpoint to load into it
+    (`.safetensors`, or a state dict saved by torch). `mean` and `std`, one number a channel for images in 0..1, say
+    what it was trained with where that differs from the data set's own. Size, classes and labels are the data set's.
+    """
+
+    takes: ClassVar[str] = "nothing"
+    files: ClassVar[tuple[str, ...]] = ("weights",)
+
+    model: str
+    arguments: dict[str, Any] = field(default_factory=dict[str, Any])
+    weights: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def check(self) -> list[str]:
+        """Return what is wrong with the fields."""
+        problems: list[str] = []
+        if (self.mean is None) != (self.std is None):
+            problems.append("fields 'mean' and 'std' belong together: give both or none")
+        if self.weights is not None and not Path(self.weights).is_file():
+            problems.append(f"field 'weights': there is no file {self.weights!r}")
+        return problems
+
+    def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
+        """Return the loaded model; raise `ConfigError` where mean and std do not fit the data's channels."""
+        from edgepress.models.build import new_model
+        from edgepress.models.weights import load_weights
+
+        signature = ctx.data.signature
+        if self.mean is not None and self.std is not None:
+            try:
+                signature = replace(signature, input=replace(signature.input, mean=self.mean, std=self.std))
+            except ValueError as error:
+                raise ConfigError(f"fields 'mean' and 'std': {error}") from error
+        model = new_model(self.model, signature, self.arguments, ctx.seed)
+        if self.weights is not None:
+            load_weights(model.module, Path(self.weights))
+        return model

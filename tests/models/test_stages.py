@@ -1,0 +1,46 @@
+"""The stage `load`."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from edgepress.core.config import parse
+from edgepress.core.errors import ConfigError
+from edgepress.models.build import new_model
+from edgepress.models.stages import Load
+
+
+def context(signature):
+    return SimpleNamespace(data=SimpleNamespace(signature=signature), seed=0)
+
+
+def test_brings_a_network_with_its_weights_and_normalization(sign, tmp_path) -> None:
+    source = new_model("digits_cnn", sign(8, 1), {}, seed=9)
+    torch.save({"state_dict": source.module.state_dict()}, tmp_path / "w.pt")
+    config = {"model": "digits_cnn", "weights": str(tmp_path / "w.pt"), "mean": [0.1], "std": ["3e-1"]}
+    stage = parse(Load, config)
+    assert stage.check() == []
+    model = stage(None, context(sign(8, 1)))
+    assert model.signature.input.mean == (0.1,) and model.signature.input.std == (0.3,)
+    assert model.signature.labels == source.signature.labels
+    assert torch.equal(model.module[0].weight, source.module[0].weight)
+
+
+def test_wrong_fields(sign) -> None:
+    problems = Load(model="mlp", mean=(0.5,), weights="/nowhere.pt").check()
+    assert problems == [
+        "fields 'mean' and 'std' belong together: give both or none",
+        "field 'weights': there is no file '/nowhere.pt'",
+    ]
+    with pytest.raises(ConfigError, match="need 1 values each"):
+        Load(model="mlp", mean=(0.5, 0.5), std=(1.0, 1.0))(None, context(sign(8, 1)))
+    with pytest.raises(ConfigError, match="did you mean 'weights'"):
+        parse(Load, {"model": "mlp", "weight": "x"})
+
+
+def test_reading_it_does_not_load_torch() -> None:
+    code = "import sys, edgepress.models.stages; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
