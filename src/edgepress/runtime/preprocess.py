@@ -1,0 +1,156 @@
+"""From whatever a person has (a path, a PIL image, an array) to what the network takes, as the manifest states it."""
+
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from edgepress.core.errors import DataError
+from edgepress.core.inputs import InputSpec
+
+ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
+
+MAX_PIXELS = 89_000_000
+"""Larger images are refused by their header, before decoding: 89 million pixels take 270 MB as RGB. Just below the
+size from which Pillow itself warns."""
+
+# What Pillow's plugins raise for damaged files, besides UnidentifiedImageError.
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, AttributeError, struct.error
+)  # fmt: skip
+
+_LONG = 16  # images longer than 16 times their width are not resized as a whole
+
+Box = tuple[float, float, float, float]
+"""`(left, top, right, bottom)` in pixels of the source image."""
+
+
+def prepare(image: ImageLike, spec: InputSpec) -> NDArray[np.uint8]:
+    """Return `image` as uint8 `(height, width, channels)` of the size and color order of `spec`.
+
+    A path or PIL image is turned upright by its EXIF tag and converted: transparency is dropped, as when networks are
+    trained with torchvision or timm, 16-bit gray keeps its upper 8 bits. An array is uint8 `(H, W)`, `(H, W, 1)`,
+    `(H, W, 3)` RGB or `(H, W, 4)` RGBA. Raises `DataError` for anything else.
+    """
+    return fit(open_image(image, spec), spec)
+
+
+def open_image(image: ImageLike, spec: InputSpec) -> Image.Image:
+    """Return `image` upright and in mode "RGB" or "L" (by `spec.color`), at its own size. Raises `DataError`."""
+    mode = "L" if spec.color == "L" else "RGB"
+    if isinstance(image, np.ndarray):
+        return _convert(_from_array(image), mode, "array")
+    if isinstance(image, Image.Image):
+        return _upright(image, mode, "image")
+    if not isinstance(image, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError(f"an image is a path, a PIL image or a uint8 array, not {type(image).__name__}")
+    path = Path(image)
+    if not path.is_file():
+        raise DataError(f"{path}: no such image file")
+    try:
+        with Image.open(path) as opened:
+            return _upright(opened, mode, str(path))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DataError(f"{path}: above {MAX_PIXELS} pixels; scale it down first") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not an image in a format this Pillow reads, or damaged") from None
+    except _DAMAGE as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+
+
+def fit(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
+    """Return a PIL image of mode "RGB" or "L" as uint8 `(height, width, channels)` of `spec`; bilinear, antialiased."""
+    width, height, left, top = _geometry(image.size, spec)
+    if width * height <= _LONG * (spec.width / spec.crop) * (spec.height / spec.crop):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.crop((left, top, left + spec.width, top + spec.height))
+    else:  # the same, to a unit of the 8 bits, without a giant in between
+        image = image.resize((spec.width, spec.height), Image.Resampling.BILINEAR, source_box(image.size, spec))
+    pixels = np.asarray(image).reshape(spec.height, spec.width, spec.channels)
+    return pixels[:, :, ::-1].copy() if spec.color == "BGR" else pixels
+
+
+def source_box(size: tuple[int, int], spec: InputSpec) -> Box:
+    """Return the part of an image of `size` (width, height) that the network sees."""
+    width, height, left, top = _geometry(size, spec)
+    across, down = size[0] / width, size[1] / height
+    right, bottom = (left + spec.width) * across, (top + spec.height) * down
+    return left * across, top * down, min(right, size[0]), min(bottom, size[1])
+
+
+def to_input(images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
+    """Return uint8 `images` `(N, height, width, channels)` as what a network takes: float32, channels first.
+
+    The same arithmetic, to the bit, as `models.inputs.normalize`. Raises `DataError` where they do not fit `spec`.
+    """
+    wanted = (spec.height, spec.width, spec.channels)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
+        raise DataError(f"expected uint8 images of shape {('N', *wanted)}, got {images.dtype} {images.shape}")
+    std = np.asarray(spec.std, np.float64)
+    scale = (1 / (255 * std)).astype(np.float32)[:, None, None]
+    shift = (-np.asarray(spec.mean, np.float64) / std).astype(np.float32)[:, None, None]
+    result = np.empty((len(images), *spec.shape), np.float32)
+    np.multiply(images.transpose(0, 3, 1, 2), scale, out=result, casting="same_kind")
+    return np.add(result, shift, out=result)
+
+
+def _geometry(size: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:
+    """Return the width and height to which an image of `size` is resized, and the left and top of the crop from there.
+
+    For `crop` this is the ImageNet evaluation crop, to the pixel as torchvision does it: resize the shorter side to
+    `height / crop`, cut the center. Where the input is not square, the image is resized so as to just cover it.
+    """
+    if spec.resize == "stretch":
+        return spec.width, spec.height, 0, 0
+    width, height = size
+    inner_width, inner_height = (int(side / spec.crop + 1e-6) for side in (spec.width, spec.height))
+    if width * inner_height <= height * inner_width:
+        full_width, full_height = inner_width, inner_width * height // width
+    else:
+        full_width, full_height = inner_height * width // height, inner_height
+    return full_width, full_height, round((full_width - spec.width) / 2), round((full_height - spec.height) / 2)
+
+
+def _upright(image: Image.Image, mode: str, where: str) -> Image.Image:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{where}: {width}x{height} pixels, at most {MAX_PIXELS} are decoded; scale it down first")
+    if width * height == 0:
+        raise DataError(f"{where}: {width}x{height}, no pixels")
+    try:
+        image.load()
+        return _convert(ImageOps.exif_transpose(image), mode, where)
+    except _DAMAGE as error:
+        raise DataError(f"{where}: damaged or truncated ({error})") from None
+
+
+def _convert(image: Image.Image, mode: str, where: str) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise DataError(f"{where}: pixels of mode {image.mode!r} have no fixed range; convert it to 8 bits first")
+    # By way of a mode that Pillow can reach: the transparency of a palette may be a byte string, which only RGBA holds.
+    if image.mode in ("P", "La"):
+        image = image.convert("RGBA" if image.mode == "P" else "LA")
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    if array.dtype != np.uint8:
+        hint = "; a float image in 0..1 becomes one by (image * 255).round().astype(np.uint8)"
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            hint = "; this one holds NaN or infinite values"
+        raise DataError(f"an image array must be uint8, got {array.dtype}{hint if array.dtype.kind == 'f' else ''}")
+    if array.ndim == 3 and array.shape[2] not in (1, 3, 4):
+        hint = "; channels come last: image.transpose(1, 2, 0)" if array.shape[0] in (1, 3, 4) else ""
+        raise DataError(f"an image array has shape (H, W) or (H, W, 1, 3 or 4), got {array.shape}{hint}")
+    if array.ndim not in (2, 3) or array.size == 0:
+        raise DataError(f"an image array has shape (H, W) or (H, W, 1, 3 or 4), got {array.shape}")
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise DataError(f"an array of {array.shape[1]}x{array.shape[0]} pixels is above {MAX_PIXELS}")
+    flat = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    return Image.fromarray(np.ascontiguousarray(flat))
