@@ -1,0 +1,1 @@
+"""Recipes: order, keys, cache, resume and measuring. The only room that writes artifacts to the disk."""

@@ -1,0 +1,215 @@
+"""Runs a recipe: what is done is taken from the disk, what is half done goes on, what failed leaves nothing behind."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edgepress.core.artifact import Artifact, Model, Predictor, Program
+from edgepress.core.config import dump
+from edgepress.core.errors import ConfigError, UnknownNameError
+from edgepress.core.files import lock, write_json
+from edgepress.core.stage import Context, Progress
+from edgepress.data.base import Data
+from edgepress.measure import environment
+from edgepress.measure.base import Measure, MeasureContext
+from edgepress.measure.rows import Row, read_rows, write_rows
+from edgepress.recipes.keys import measure_key, stage_key
+from edgepress.recipes.recipe import Recipe, Step, dump_recipe
+from edgepress.recipes.store import BUNDLE, STATE, Shelf, recipe_folder
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run: `start` and `until` name the first and last stage, `fresh` the stages to compute anew."""
+
+    start: str | None = None
+    until: str | None = None
+    fresh: tuple[str, ...] = ()
+    command: str = ""
+
+
+@dataclass
+class Result:
+    """What a run left: its folder, the shelf of every stage by label, and the rows, labelled as in the recipe."""
+
+    folder: Path
+    shelves: dict[str, Shelf] = field(default_factory=dict[str, Shelf])
+    rows: list[Row] = field(default_factory=list[Row])
+
+
+def smoke(recipe: Recipe) -> Recipe:
+    """Return the recipe shrunk to a trial of every stage: little data, one epoch, few calibration images."""
+    names = {f for f in vars(recipe.source)}
+    source = replace(recipe.source, limit=512) if "limit" in names else recipe.source
+    steps = tuple(replace(step, stage=step.stage.smoke()) for step in recipe.steps)
+    measures = tuple(m.smoke() for m in recipe.measures)
+    return replace(recipe, name=f"{recipe.name}-smoke", source=source, steps=steps, measures=measures)
+
+
+def run(recipe: Recipe, root: Path, progress: Progress, options: Options = Options()) -> Result:
+    """Run `recipe` with its results under `root`, and measure them.
+
+    Killed at any instant and called again, it ends as an undisturbed run does. Raises `BusyError` where another process
+    runs the same recipe or stage there, and what the stages raise.
+    """
+    steps = _chosen(recipe, options)
+    folder = recipe_folder(root, recipe.name)
+    busy = f"the recipe {recipe.name!r} is already running in {root}; wait for it, or choose another --runs folder"
+    with lock(folder, busy):
+        progress.say(f"data: {next(iter(dump_recipe(recipe)['data']))}")
+        runner = _Runner(recipe, recipe.source.load(), root, progress, options)
+        for step in steps:
+            runner.advance(step)
+            runner.record(folder)
+        runner.measure(steps)
+        runner.record(folder)
+        return runner.result
+
+
+def _chosen(recipe: Recipe, options: Options) -> tuple[Step, ...]:
+    labels = [step.label for step in recipe.steps]
+    for label in (options.start, options.until, *options.fresh):
+        if label is not None and label not in labels:
+            raise UnknownNameError("stage", label, labels)
+    last = labels.index(options.until) if options.until else len(labels) - 1
+    return recipe.steps[: last + 1]
+
+
+class _Runner:
+    def __init__(self, recipe: Recipe, data: Data, root: Path, progress: Progress, options: Options) -> None:
+        self.recipe, self.data, self.root, self.progress, self.options = recipe, data, root, progress, options
+        self.result = Result(recipe_folder(root, recipe.name))
+        self.cache = root / "cache"
+        self._loaded: dict[str, Artifact] = {}
+        self._entries: list[dict[str, Any]] = []
+        self._renewed: set[str] = set()
+        self._started = options.start is None
+
+    def advance(self, step: Step) -> None:
+        """Make sure that the artifact of `step` is on its shelf."""
+        self._started = self._started or step.label == self.options.start
+        needs = [*step.references().values(), *([step.input] if step.input else [])]
+        inputs = {label: self.result.shelves[label].key for label in needs}
+        shelf = Shelf(self.root, step.kind, stage_key(step, inputs, self.data.fingerprint))
+        self.result.shelves[step.label] = shelf
+        with shelf.held():
+            if step.label in self.options.fresh or self._renewed.intersection(needs):
+                shelf.forget()
+                self._renewed.add(step.label)
+        with shelf.held():
+            cached = shelf.done
+            if not cached:
+                self._compute(step, shelf)
+        seconds = shelf.about()["seconds"]
+        self.progress.say(f"{step.label}: {'kept from an earlier run' if cached else f'done in {seconds:.1f} s'}")
+        self._note(step, shelf, seconds)
+
+    def _compute(self, step: Step, shelf: Shelf) -> None:
+        if not self._started:
+            raise ConfigError(f"--from {self.options.start}: stage {step.label!r} before it is not done yet; run it first")
+        self.progress.say(f"{step.label}: {step.kind}")
+        from edgepress.train.state import FileCheckpoint
+
+        ctx = Context(
+            data=self.data,
+            seed=step.seed,
+            progress=self.progress,
+            checkpoint=FileCheckpoint(shelf.folder / STATE),
+            log=shelf.write_log,
+            cache=self.cache,
+            notes={},
+            references={f"${label}": self.artifact(label) for label in step.references().values()},
+        )
+        begin = time.monotonic()
+        made = step.stage(self.artifact(step.input) if step.input else None, ctx).with_key(shelf.key)
+        about = {
+            "stage": step.kind,
+            "version": type(step.stage).version,
+            "fields": dump(step.stage),
+            "seed": step.seed,
+            "data": self.data.fingerprint,
+            "seconds": time.monotonic() - begin,
+            "machine": environment.machine(),
+            "versions": environment.versions(),
+            "date": _now(),
+        }
+        shelf.save(made, about, ctx.notes)
+
+    def artifact(self, label: str) -> Artifact:
+        """Return the artifact of the stage `label`, read from its shelf at first use."""
+        if label not in self._loaded:
+            self._loaded[label] = self.result.shelves[label].load()
+        return self._loaded[label]
+
+    def _note(self, step: Step, shelf: Shelf, seconds: float) -> None:
+        self._entries.append(
+            {
+                "label": step.label,
+                "stage": step.kind,
+                "folder": shelf.folder.name,
+                "key": shelf.key,
+                "seconds": seconds,
+                "input": step.input,
+                "precision": self.artifact(step.label).precision,
+            }
+        )
+
+    def record(self, folder: Path) -> None:
+        """Write what has been done so far."""
+        write_json(
+            folder / "run.json",
+            {
+                "name": self.recipe.name,
+                "recipe": dump_recipe(self.recipe),
+                "command": self.options.command,
+                "date": _now(),
+                "environment": {"machine": environment.machine(), "versions": environment.versions()},
+                "stages": self._entries,
+            },
+        )
+
+    def measure(self, steps: Sequence[Step]) -> None:
+        """Measure every artifact that has not been measured so before."""
+        for step in steps:
+            for measure in self.recipe.measures:
+                self.result.rows += self._measured(step, measure)
+
+    def _measured(self, step: Step, measure: Measure) -> list[Row]:
+        shelf = self.result.shelves[step.label]
+        teacher = next(iter(step.references().values()), None)
+        others = [self.result.shelves[label].key for label in (step.input, teacher) if label]
+        path = shelf.rows_path(measure_key(measure, others))
+        if not path.exists():
+            artifact = self.artifact(step.label)
+            program = isinstance(artifact, Program)
+            ctx = MeasureContext(
+                data=self.data,
+                predictor=predictor(artifact),
+                label=step.label,
+                progress=self.progress,
+                parent=predictor(self.artifact(step.input)) if step.input else None,
+                teacher=predictor(self.artifact(teacher)) if teacher else None,
+                bundle=shelf.folder / BUNDLE if program else None,
+                seeds=str(step.seed),
+                command=self.options.command,
+            )
+            write_rows(path, measure(artifact, ctx))
+        return [replace(row, artifact=step.label) for row in read_rows(path)]
+
+
+def predictor(artifact: Artifact) -> Predictor:
+    """Return what computes the outputs of `artifact`: PyTorch for a model, its engine for a program."""
+    if isinstance(artifact, Model):
+        from edgepress.models.predictor import TorchPredictor
+
+        return TorchPredictor(artifact)
+    from edgepress.runtime.predictor import EnginePredictor
+
+    return EnginePredictor(artifact, threads=environment.physical_cores())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,100 @@
+"""Batched augmentation of uint8 images, and of their class maps, as a pure function of (seed, view, image).
+
+Because a view is a function and not a stream of random numbers, an interrupted epoch goes on exactly where it stopped,
+and a teacher's outputs for a fixed set of views can be computed once and kept.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgepress.core.config import STRICT
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What is done to a training image. `pad` and `cutout` are in pixels, `mixup` is the alpha of its Beta law.
+
+    `flip` mirrors every image in every other view rather than by a coin toss, so that two views show both sides
+    (the alternating flip of airbench, Jordan 2024). `pad` is a random crop from the image padded by reflection.
+    `cutout` blanks a square (DeVries and Taylor, 2017). `mixup` blends pairs (Zhang et al., 2018).
+    """
+
+    __pydantic_config__ = STRICT
+
+    flip: bool = True
+    pad: int = 4
+    cutout: int = 0
+    mixup: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.pad < 0 or self.cutout < 0 or self.mixup < 0:
+            raise ValueError("pad, cutout and mixup cannot be negative")
+
+
+PLAIN = Augment(flip=False, pad=0)
+
+
+def generator(*seeds: int) -> torch.Generator:
+    """Return a CPU generator for a tuple of small integers; equal tuples give equal streams."""
+    mixed = 0
+    for part in seeds:
+        mixed = (mixed * 6364136223846793005 + part + 1442695040888963407) % 2**63
+    return torch.Generator().manual_seed(mixed)
+
+
+class View:
+    """The augmentation parameters of every image of a split in one view: `count` images of `height` x `width`."""
+
+    def __init__(self, augment: Augment, count: int, height: int, width: int, seed: int, view: int) -> None:
+        pad = min(augment.pad, height - 1, width - 1)  # reflection cannot reach further than the image
+        self.augment, self.pad, self.height, self.width = augment, pad, height, width
+        rng = generator(seed, view)
+        self._top = torch.randint(0, 2 * pad + 1, (count,), generator=rng)
+        self._left = torch.randint(0, 2 * pad + 1, (count,), generator=rng)
+        side = torch.randint(0, 2, (count,), generator=generator(seed)) if augment.flip else torch.zeros(count)
+        self._mirror = (side + view) % 2 == 1 if augment.flip else side.bool()
+        self._hole = torch.randint(0, height * width, (count,), generator=rng)
+
+    def cut(self, padded: Tensor, rows: Tensor, indices: Tensor) -> Tensor:
+        """Return `(n, height, width, ...)`: images `rows` of `padded`, cropped and mirrored as `indices` say.
+
+        `padded` is `(N, height + 2 pad, width + 2 pad, ...)`; `rows` selects from it, `indices` are the images' places
+        in the split. Works on images and on class maps alike.
+        """
+        device = padded.device
+        _, tall, wide = padded.shape[:3]
+        y = self._top[indices, None] + torch.arange(self.height)
+        x = torch.arange(self.width).expand(len(indices), -1)
+        x = torch.where(self._mirror[indices, None], self.width - 1 - x, x) + self._left[indices, None]
+        flat = (rows[:, None].cpu() * tall + y)[:, :, None] * wide + x[:, None, :]
+        picked = padded.flatten(0, 2).index_select(0, flat.flatten().to(device))
+        return picked.view(len(indices), self.height, self.width, *padded.shape[3:])
+
+    def blank(self, images: Tensor, indices: Tensor) -> Tensor:
+        """Return images `(n, height, width, channels)` with a gray square of `cutout` pixels in each, where asked for."""
+        size = self.augment.cutout
+        if not size:
+            return images
+        hole = self._hole[indices]
+        rows, columns = torch.arange(self.height), torch.arange(self.width)
+        tall = (rows - (hole // self.width)[:, None] + size // 2) % (self.height + size) < size
+        wide = (columns - (hole % self.width)[:, None] + size // 2) % (self.width + size) < size
+        mask = (tall[:, :, None] & wide[:, None, :])[..., None].to(images.device)
+        return images.masked_fill(mask, 128)
+
+
+def reflect(images: Tensor, pad: int) -> Tensor:
+    """Return uint8 or int64 `(N, H, W, ...)` padded by reflection on all four sides."""
+    if not pad:
+        return images
+    height, width = images.shape[1:3]
+    rows = _mirror_index(height, pad).to(images.device)
+    columns = _mirror_index(width, pad).to(images.device)
+    return images.index_select(1, rows).index_select(2, columns)
+
+
+def _mirror_index(size: int, pad: int) -> Tensor:
+    places = torch.arange(-pad, size + pad).abs()
+    return torch.where(places >= size, 2 * (size - 1) - places, places)

@@ -1,0 +1,258 @@
+"""The one training loop: plain training, distillation, recovery and quantization-aware training all run through it."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from edgepress.core.config import STRICT
+from edgepress.core.errors import TrainingError
+from edgepress.core.inputs import InputSpec
+from edgepress.core.stage import Checkpoint, Progress
+from edgepress.models.inputs import normalize
+from edgepress.tasks.base import Task
+from edgepress.train.average import Average
+from edgepress.train.loader import Batch, Loader
+from edgepress.train.objectives.base import Objective
+from edgepress.train.precision import Mode, Precision, choose
+from edgepress.train.schedule import Schedule, scale
+
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How to train. `warmup` is a share of the steps, `clip` the largest gradient norm (0: no clipping), `ema` the decay
+    per step of an average of the weights that replaces them at the end (0: none)."""
+
+    __pydantic_config__ = STRICT
+
+    epochs: int
+    lr: float = 0.1
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Schedule = "cosine"
+    warmup: float = 0.05
+    ema: float = 0.0
+    clip: float = 0.0
+    precision: Precision = "auto"
+
+
+@dataclass
+class _Position:
+    """Where the training stands: the next step to do, and what the epoch has summed up so far."""
+
+    epoch: int = 0
+    step: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    sums: dict[str, float] | None = None
+
+
+Evaluate = Callable[[nn.Module, Mode], dict[str, float]]
+
+
+def fit(
+    module: nn.Module,
+    loader: Loader,
+    objective: Objective,
+    task: Task,
+    config: FitConfig,
+    *,
+    cache: Path,
+    progress: Progress,
+    checkpoint: Checkpoint,
+    log: Callable[[list[dict[str, Any]]], None],
+    evaluate: Evaluate | None = None,
+    attend: Callable[[Iterator[Batch]], Iterator[Batch]] = lambda batches: batches,
+) -> Mode:
+    """Train `module` in place and return the mode of arithmetic it was trained in.
+
+    `attend` fills in what the objective needs beside images and targets (a teacher's outputs). `log` is given the whole
+    list of epoch records after every epoch. Killed at any instant and called again with the same arguments and
+    checkpoint, the training ends with bit-identical weights. Raises `TrainingError` when the loss is not finite.
+    """
+    mode = choose(module, loader.spec, loader.batch, config.precision, loader.device, cache)
+    run = _Run(module.to(loader.device), loader, objective, task, config, mode, checkpoint)
+    mode.layout(module)
+    run.resume()
+    while run.at.epoch < config.epochs:
+        batches = attend(loader.epoch(run.at.epoch, run.at.step))
+        label = f"epoch {run.at.epoch + 1}/{config.epochs}"
+        try:
+            for batch in progress.track(batches, len(loader) - run.at.step, label):
+                progress.status(run.step(batch))
+                run.save_if_due()
+        except KeyboardInterrupt:
+            run.save()
+            raise
+        record = run.end_epoch(evaluate)
+        log(run.history)
+        run.save()
+        progress.status(_words(record))
+    run.average.finish(module)
+    return mode
+
+
+def predictor_of(module: nn.Module, mode: Mode, spec: InputSpec) -> Callable[[Tensor], Tensor]:
+    """Return a function from uint8 images `(n, C, H, W)` to float32 outputs, in the precision of the training."""
+
+    def outputs(images: Tensor) -> Tensor:
+        with torch.inference_mode(), mode.autocast(images.device):
+            return module(mode.place(normalize(images, spec))).float()
+
+    return outputs
+
+
+class _Run:
+    """The state of one training and what can happen to it."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loader: Loader,
+        objective: Objective,
+        task: Task,
+        config: FitConfig,
+        mode: Mode,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self.module, self.loader, self.objective, self.task = module, loader, objective, task
+        self.config, self.mode, self.checkpoint = config, mode, checkpoint
+        self.optimizer = _optimizer(module, config)
+        self.average = Average(module, config.ema)
+        self.at = _Position()
+        self.history: list[dict[str, Any]] = []
+        self._saved = time.monotonic()
+        self._clock = time.monotonic()
+
+    def step(self, batch: Batch) -> str:
+        """Do one step and return its loss in words."""
+        done = self.at.epoch * len(self.loader) + self.at.step
+        lr = self.config.lr * scale(
+            self.config.schedule, (done + 1) / (self.config.epochs * len(self.loader)), self.config.warmup
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.module.train()
+        terms = self._terms(batch)
+        loss = sum(terms.values(), torch.zeros((), device=self.loader.device))
+        self._require_finite(loss, lr)
+        loss.backward()
+        if self.config.clip:
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.module)
+        self._count(batch, terms, loss)
+        return f"loss {self._mean('loss'):.3f}  {self.at.images / max(self.at.seconds, 1e-9):.0f} img/s"
+
+    def _terms(self, batch: Batch) -> dict[str, Tensor]:
+        images = normalize(batch.images, self.loader.spec)
+        blend = self.loader.blend(len(images), self.at.epoch, self.at.step)
+        if blend is not None:
+            images = blend.images(images)
+        with self.mode.autocast(self.loader.device):
+            outputs = self.module(self.mode.place(images))
+        outputs = outputs.float()
+        if blend is None:
+            return self.objective(outputs, batch, self.task)
+        partner = replace(batch, targets=batch.targets[blend.partners])
+        ours, theirs = self.objective(outputs, batch, self.task), self.objective(outputs, partner, self.task)
+        return {name: torch.lerp(theirs[name], ours[name], blend.weight) for name in ours}
+
+    def _require_finite(self, loss: Tensor, lr: float) -> None:
+        if not math.isfinite(loss.item()):
+            raise TrainingError(
+                f"the loss became {loss.item()} in epoch {self.at.epoch + 1}, step {self.at.step + 1}, at a learning rate "
+                f"of {lr:.3g}; try a lower `lr`, a longer `warmup`, `clip: 1.0` or `precision: fp32`"
+            )
+
+    def _count(self, batch: Batch, terms: dict[str, Tensor], loss: Tensor) -> None:
+        now = time.monotonic()
+        sums = self.at.sums or {}
+        for name, value in {**terms, "loss": loss}.items():
+            sums[name] = sums.get(name, 0.0) + value.item() * len(batch.images)
+        self.at.sums = sums
+        self.at.images += len(batch.images)
+        self.at.seconds += now - self._clock
+        self.at.step += 1
+        self._clock = now
+
+    def _mean(self, name: str) -> float:
+        return (self.at.sums or {}).get(name, 0.0) / max(self.at.images, 1)
+
+    def end_epoch(self, evaluate: Evaluate | None) -> dict[str, Any]:
+        """Close the epoch: evaluate the averaged weights, record, and move to the next one."""
+        record: dict[str, Any] = {
+            "event": "epoch",
+            "epoch": self.at.epoch + 1,
+            "loss": self._mean("loss"),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "images_per_second": self.at.images / max(self.at.seconds, 1e-9),
+            "terms": {name: self._mean(name) for name in self.at.sums or {} if name != "loss"},
+        }
+        if evaluate:
+            with self.average.shown(self.module):
+                self.module.eval()
+                record["val"] = evaluate(self.module, self.mode)
+        self.history.append(record)
+        self.at = _Position(epoch=self.at.epoch + 1)
+        self._clock = time.monotonic()
+        return record
+
+    def save_if_due(self) -> None:
+        """Save the state where the last time lies back `CHECKPOINT_SECONDS`."""
+        if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Save all that the rest of the training depends on."""
+        self.checkpoint.save(
+            {
+                "module": self.module.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average.state_dict(),
+                "at": asdict(self.at),
+                "history": self.history,
+                "rng": torch.get_rng_state(),
+            }
+        )
+        self._saved = time.monotonic()
+
+    def resume(self) -> None:
+        """Go back to the saved state; at a fresh start seed the random stream that dropout draws from."""
+        state = self.checkpoint.load()
+        if state is None:
+            torch.manual_seed(self.loader.seed)
+            return
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
+        self.at = _Position(**state["at"])
+        self.history = state["history"]
+        torch.set_rng_state(state["rng"])
+
+
+def _optimizer(module: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
+    # Scales and shifts of normalization layers, and biases, are not decayed: it costs accuracy and regularizes nothing.
+    matrices = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
+    vectors = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
+
+
+def _words(record: dict[str, Any]) -> str:
+    scores = "  ".join(f"{name} {value:.2f}" for name, value in record.get("val", {}).items())
+    return f"loss {record['loss']:.3f}  {scores}  {record['images_per_second']:.0f} img/s"

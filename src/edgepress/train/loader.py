@@ -1,0 +1,128 @@
+"""Batches of augmented uint8 images: from memory where the split fits there, else decoded ahead of use."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgepress.core.inputs import InputSpec
+from edgepress.train.augment import Augment, View, generator, reflect
+from edgepress.data.base import Split
+from edgepress.data.prefetch import prefetch
+
+# These keep the streams that shuffle and blend apart from the streams that augment.
+_ORDER, _BLEND = 1_000_003, 1_000_033
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A mixup of a batch with itself: image `i` is `weight * i + (1 - weight) * partners[i]`."""
+
+    partners: Tensor
+    weight: float
+
+    def images(self, images: Tensor) -> Tensor:
+        """Return the blended float images."""
+        return torch.lerp(images[self.partners], images, self.weight)
+
+
+@dataclass
+class Batch:
+    """`images` uint8 `(n, C, H, W)` in channels-last memory, `targets` int64, `indices` their places in the split.
+
+    `teacher` holds the teacher's outputs for exactly these images, where there is a teacher.
+    """
+
+    images: Tensor
+    targets: Tensor
+    indices: Tensor
+    view: int
+    teacher: Tensor | None = None
+
+
+class Loader:
+    """Draws epochs from a split. Every epoch is a pure function of (seed, epoch), so it can be entered at any step.
+
+    `views` is the number of distinct augmentations an image is seen in: 0 means a new one every epoch. A fixed set does
+    not depend on `seed`, so that runs of other seeds share what was computed from it.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        spec: InputSpec,
+        augment: Augment,
+        batch: int,
+        seed: int,
+        device: torch.device,
+        views: int = 0,
+    ) -> None:
+        self.split, self.spec, self.augment, self.views = split, spec, augment, views
+        self.batch, self.seed, self.device = min(batch, len(split)), seed, device
+        self._resident: tuple[Tensor, Tensor] | None = None
+        self._view: tuple[int, View] | None = None
+
+    def __len__(self) -> int:
+        """Steps per epoch; what does not fill a batch waits for another epoch's order."""
+        return len(self.split) // self.batch
+
+    def view_of(self, epoch: int) -> int:
+        """Return the view that `epoch` shows."""
+        return (epoch + self.seed) % self.views if self.views else epoch
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the shuffled batches of `epoch` from step `start` on."""
+        order = torch.randperm(len(self.split), generator=generator(self.seed, epoch, _ORDER))
+        parts = order[: len(self) * self.batch].view(len(self), self.batch)[start:]
+        yield from self._batches(list(parts), self.view_of(epoch))
+
+    def in_order(self, view: int, batch: int) -> Iterator[Batch]:
+        """Yield the whole split once, unshuffled, as `view` shows it."""
+        yield from self._batches(list(torch.arange(len(self.split)).split(batch)), view)
+
+    def blend(self, count: int, epoch: int, step: int) -> Blend | None:
+        """Return the mixup of this step's batch of `count` images, where mixup is asked for."""
+        if not self.augment.mixup:
+            return None
+        rng = generator(self.seed, epoch, step, _BLEND)
+        # Beta(a, a) from two Gamma draws: torch's Beta takes no generator of its own.
+        a, b = torch._standard_gamma(torch.full((2,), self.augment.mixup), generator=rng).tolist()
+        return Blend(torch.randperm(count, generator=rng), a / max(a + b, 1e-12))
+
+    def _batches(self, parts: list[Tensor], view: int) -> Iterator[Batch]:
+        shown = self._params(view)
+        if self.split.resident:
+            yield from (self._from_memory(part, shown, view) for part in parts)
+        else:
+            yield from prefetch((self._from_disk(part, shown, view) for part in parts), depth=4)
+
+    def _params(self, view: int) -> View:
+        if self._view is None or self._view[0] != view:
+            seed = 0 if self.views else self.seed
+            params = View(self.augment, len(self.split), self.spec.height, self.spec.width, seed, view)
+            self._view = view, params
+        return self._view[1]
+
+    def _from_memory(self, indices: Tensor, shown: View, view: int) -> Batch:
+        if self._resident is None:
+            images, targets = self.split.read(torch.arange(len(self.split)).numpy())
+            images = reflect(torch.from_numpy(images).to(self.device), shown.pad)
+            dense = torch.from_numpy(targets)
+            self._resident = images, reflect(dense, shown.pad).to(self.device) if dense.ndim > 1 else dense
+        images, targets = self._resident
+        return self._finish(images, targets, indices, indices, shown, view)
+
+    def _from_disk(self, indices: Tensor, shown: View, view: int) -> Batch:
+        raw, found = self.split.read(indices.numpy())
+        images, targets = reflect(torch.from_numpy(raw), shown.pad), torch.from_numpy(found)
+        if targets.ndim > 1:
+            targets = reflect(targets, shown.pad)
+        return self._finish(images, targets, torch.arange(len(indices)), indices, shown, view)
+
+    def _finish(
+        self, images: Tensor, targets: Tensor, rows: Tensor, indices: Tensor, shown: View, view: int
+    ) -> Batch:
+        cut = shown.blank(shown.cut(images, rows, indices), indices)
+        chosen = shown.cut(targets, rows, indices) if targets.ndim > 1 else targets[rows]
+        return Batch(cut.permute(0, 3, 1, 2).to(self.device), chosen.to(self.device), indices, view)

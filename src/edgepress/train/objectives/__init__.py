@@ -1,0 +1,1 @@
+"""Losses: one small dataclass per file, with its paper in the docstring."""

@@ -1,0 +1,94 @@
+"""The loop: it learns, it resumes to the bit, it stops on a loss that is no number."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from edgepress.core.errors import ConfigError, TrainingError
+from edgepress.train import fit as fit_module
+from edgepress.train.stages import Train
+from train.helpers import NET, Kept, context, same_weights, tiny_data
+
+STAGE = Train(epochs=3, model=NET, batch=32, lr=0.05, augment={"pad": 1}, precision="fp32")
+
+
+def test_it_learns_and_logs(tmp_path):
+    log: list = []
+    STAGE(None, context(tmp_path, log=log))
+    assert [record["epoch"] for record in log] == [1, 2, 3]
+    assert log[-1]["val"]["top1"] > 90
+    assert log[-1]["loss"] == pytest.approx(sum(log[-1]["terms"].values()))
+    assert log[-1]["lr"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("dies_at", [1, 7, 8, 13])
+def test_killed_and_started_again_it_ends_bit_identical(tmp_path, monkeypatch, dies_at, optimizer, ema):
+    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)  # a checkpoint after every step
+    stage = dataclasses.replace(STAGE, ema=ema, optimizer=optimizer, lr=0.01, clip=1.0)
+    undisturbed = stage(None, context(tmp_path))
+    checkpoint = Kept(dies_at)
+    log: list = []
+    with pytest.raises(KeyboardInterrupt):
+        stage(None, context(tmp_path, checkpoint))
+    torch.manual_seed(1234)  # another process has another random state
+    resumed = stage(None, context(tmp_path, checkpoint, log=log))
+    assert same_weights(undisturbed.module, resumed.module)
+    assert [record["epoch"] for record in log] == [1, 2, 3]
+
+
+def test_a_resumed_run_does_only_the_rest(tmp_path):
+    checkpoint = Kept(dies_at=2)
+    with pytest.raises(KeyboardInterrupt):
+        STAGE(None, context(tmp_path, checkpoint))
+    before = checkpoint.saves
+    STAGE(None, context(tmp_path, checkpoint))
+    assert checkpoint.saves - before == 1
+
+
+def test_mixup_resumes_too_and_changes_the_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)
+    stage = dataclasses.replace(STAGE, augment={"mixup": 0.4})
+    undisturbed = stage(None, context(tmp_path))
+    checkpoint = Kept(dies_at=5)
+    with pytest.raises(KeyboardInterrupt):
+        stage(None, context(tmp_path, checkpoint))
+    assert same_weights(undisturbed.module, stage(None, context(tmp_path, checkpoint)).module)
+    plain = dataclasses.replace(STAGE, augment={})(None, context(tmp_path))
+    assert not same_weights(undisturbed.module, plain.module)
+
+
+def test_the_seed_decides(tmp_path):
+    first, again, other = (STAGE(None, context(tmp_path, seed=seed)).module for seed in (1, 1, 2))
+    assert same_weights(first, again) and not same_weights(first, other)
+
+
+def test_the_model_given_stays_untouched(tmp_path):
+    first = STAGE(None, context(tmp_path))
+    before = {name: value.clone() for name, value in first.module.state_dict().items()}
+    more = dataclasses.replace(STAGE, model=None, epochs=1)(first, context(tmp_path))
+    assert all(torch.equal(value, first.module.state_dict()[name]) for name, value in before.items())
+    assert not same_weights(first.module, more.module)
+
+
+def test_a_loss_that_is_no_number_says_where_and_what_to_try(tmp_path):
+    stage = dataclasses.replace(STAGE, lr=1e30, optimizer="sgd", warmup=0.0, schedule="constant")
+    with pytest.raises(TrainingError, match=r"epoch \d+, step \d+, at a learning rate of 1e\+30; try a lower `lr`"):
+        stage(None, context(tmp_path))
+
+
+def test_a_network_for_other_classes_is_refused(tmp_path):
+    model = STAGE(None, context(tmp_path))
+    other = dataclasses.replace(tiny_data(), labels=("rows", "columns", "dots"))
+    with pytest.raises(ConfigError, match="number of classes: the network has 2, the data set 'stripes' has 3"):
+        dataclasses.replace(STAGE, model=None)(model, context(tmp_path, data=other))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("epochs", 0), ("batch", 0), ("lr", 0.0), ("warmup", 1.0), ("ema", 1.0), ("clip", -1.0)]
+)
+def test_fields_out_of_range_are_named(field, value):
+    problems = dataclasses.replace(STAGE, **{field: value}).check()
+    assert len(problems) == 1 and repr(field) in problems[0] and str(value) in problems[0]
