@@ -82,8 +82,8 @@ def test_kept_outputs_are_those_of_a_live_teacher(tmp_path):
     data = tiny_data(64)
     teacher = TEACHER(None, context(tmp_path, data=data)).with_key("teacher")
     STUDENT(None, context(tmp_path, data=data, references={"$teacher": teacher}))
-    from edgepress.train.augment import Augment
     from edgepress.models.inputs import normalize
+    from edgepress.train.augment import Augment
     from edgepress.train.loader import Loader
 
     loader = Loader(data.train, data.input, Augment(), 64, 0, torch.device("cpu"), views=2)
@@ -107,7 +107,7 @@ def test_the_teacher_stays_untouched_and_frozen(tmp_path):
 def test_a_teacher_of_other_classes_is_refused(tmp_path):
     teacher = TEACHER(None, context(tmp_path)).with_key("teacher")
     swapped = dataclasses.replace(tiny_data(), labels=("columns", "rows"))
-    with pytest.raises(ConfigError, match="classes: the network has .*'rows', 'columns'"):
+    with pytest.raises(ConfigError, match=r"classes: the network has .*'rows', 'columns'"):
         STUDENT(None, context(tmp_path, data=swapped, references={"$teacher": teacher}))
 
 

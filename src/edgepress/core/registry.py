@@ -3,11 +3,12 @@
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from edgepress.core.errors import UnknownNameError
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 class Registry(Generic[T]):
@@ -23,13 +24,13 @@ class Registry(Generic[T]):
         self._found: dict[str, T] = {}
         self._searched = False
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str) -> Callable[[S], S]:
         """Register the decorated object under `name`; a second object of the same name is a programming error."""
 
-        def add(item: T) -> T:
+        def add(item: S) -> S:
             if name in self._found and self._found[name] is not item:
                 raise ValueError(f"two {self.kind}s are named {name!r}")
-            self._found[name] = item
+            self._found[name] = cast(T, item)  # the decorated thing keeps its own, narrower type
             return item
 
         return add

@@ -122,7 +122,8 @@ def _assign(value: dict[str, Any], path: list[str], new: Any, text: str, where: 
 def _step_fields(value: dict[str, Any], label: str, text: str) -> dict[str, Any]:
     entries = value.get("stages")
     labels: list[str] = []
-    for number, entry in enumerate(entries if isinstance(entries, list) else []):
+    entries = entries if isinstance(entries, list) else []
+    for number, entry in enumerate(entries):
         kind, fields = _entry(entry)
         if kind is None or not isinstance(fields, dict):
             continue
@@ -252,7 +253,9 @@ def _wrong_input(step: Step, fields: Mapping[str, Any], gives: dict[str, str], p
     if not step.input:
         return [f"{place}: needs a {takes} to work on, and no stage comes before it"]
     if step.input not in gives:
-        return [f"{place}: field 'input' refers to {step.input!r}, which is no earlier stage{suggest(step.input, gives)}"]
+        return [
+            f"{place}: field 'input' refers to {step.input!r}, which is no earlier stage{suggest(step.input, gives)}"
+        ]
     if gives[step.input] not in (takes, "anything"):
         return [f"{place}: needs a {takes}, but stage {step.input!r} gives a {gives[step.input]}; choose it by 'input'"]
     return []

@@ -109,7 +109,9 @@ class _Runner:
 
     def _compute(self, step: Step, shelf: Shelf) -> None:
         if not self._started:
-            raise ConfigError(f"--from {self.options.start}: stage {step.label!r} before it is not done yet; run it first")
+            raise ConfigError(
+                f"--from {self.options.start}: stage {step.label!r} before it is not done yet; run it first"
+            )
         self.progress.say(f"{step.label}: {step.kind}")
         from edgepress.train.state import FileCheckpoint
 
@@ -166,7 +168,7 @@ class _Runner:
                 "recipe": dump_recipe(self.recipe),
                 "command": self.options.command,
                 "date": _now(),
-                "environment": {"machine": environment.machine(), "versions": environment.versions()},
+                "environment": environment.environment(),
                 "stages": self._entries,
             },
         )

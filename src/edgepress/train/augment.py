@@ -73,7 +73,7 @@ class View:
         return picked.view(len(indices), self.height, self.width, *padded.shape[3:])
 
     def blank(self, images: Tensor, indices: Tensor) -> Tensor:
-        """Return images `(n, height, width, channels)` with a gray square of `cutout` pixels in each, where asked for."""
+        """Return images `(n, height, width, channels)` with a gray square of `cutout` pixels in each, if any."""
         size = self.augment.cutout
         if not size:
             return images

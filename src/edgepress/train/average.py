@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 
 class Average:
-    """The average after t steps is `d * average + (1 - d) * weights` with `d = min(decay, (1 + t) / (10 + t))`: the young
-    average follows fast, so that short trainings are not dominated by the first weights (as in TensorFlow's
+    """Step t makes it `d * average + (1 - d) * weights` with `d = min(decay, (1 + t) / (10 + t))`.
+
+    The young average follows fast, so that short trainings are not dominated by the first weights (as in TensorFlow's
     ExponentialMovingAverage). A decay of 0 averages nothing and costs nothing. Batch-norm statistics are averaged
     along; integer buffers are copied.
     """
@@ -26,10 +27,10 @@ class Average:
         self.steps += 1
         weight = 1.0 - min(self.decay, (1 + self.steps) / (10 + self.steps))
         state = module.state_dict()
-        names = [name for name, value in self._kept.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self._kept[n] for n in names], [state[n] for n in names], weight)
         for name, value in self._kept.items():
-            if not value.is_floating_point():
+            if value.is_floating_point():
+                value.lerp_(state[name], weight)
+            else:
                 value.copy_(state[name])
 
     @contextlib.contextmanager

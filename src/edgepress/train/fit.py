@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,11 @@ CHECKPOINT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How to train. `warmup` is a share of the steps, `clip` the largest gradient norm (0: no clipping), `ema` the decay
-    per step of an average of the weights that replaces them at the end (0: none)."""
+    """How to train.
+
+    `warmup` is a share of the steps, `clip` the largest gradient norm (0: no clipping), `ema` the decay per step of an
+    average of the weights that replaces them at the end (0: none).
+    """
 
     __pydantic_config__ = STRICT
 
@@ -55,6 +58,18 @@ class _Position:
     sums: dict[str, float] | None = None
 
 
+class Companion(Protocol):
+    """What goes along with the batches of a training, such as a teacher."""
+
+    def prepare(self, epoch: int) -> None:
+        """Do what takes long before `epoch` begins."""
+        ...
+
+    def attend(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the batches with what the objective needs beside images and targets."""
+        ...
+
+
 Evaluate = Callable[[nn.Module, Mode], dict[str, float]]
 
 
@@ -70,12 +85,12 @@ def fit(
     checkpoint: Checkpoint,
     log: Callable[[list[dict[str, Any]]], None],
     evaluate: Evaluate | None = None,
-    attend: Callable[[Iterator[Batch]], Iterator[Batch]] = lambda batches: batches,
+    companion: Companion | None = None,
 ) -> Mode:
     """Train `module` in place and return the mode of arithmetic it was trained in.
 
-    `attend` fills in what the objective needs beside images and targets (a teacher's outputs). `log` is given the whole
-    list of epoch records after every epoch. Killed at any instant and called again with the same arguments and
+    `companion` fills in what the objective needs beside images and targets. `log` is given the whole list of epoch
+    records after every epoch. Killed at any instant and called again with the same arguments and
     checkpoint, the training ends with bit-identical weights. Raises `TrainingError` when the loss is not finite.
     """
     mode = choose(module, loader.spec, loader.batch, config.precision, loader.device, cache)
@@ -83,7 +98,11 @@ def fit(
     mode.layout(module)
     run.resume()
     while run.at.epoch < config.epochs:
-        batches = attend(loader.epoch(run.at.epoch, run.at.step))
+        batches = loader.epoch(run.at.epoch, run.at.step)
+        if companion:
+            companion.prepare(run.at.epoch)
+            batches = companion.attend(batches)
+        run.start_clock()
         label = f"epoch {run.at.epoch + 1}/{config.epochs}"
         try:
             for batch in progress.track(batches, len(loader) - run.at.step, label):
@@ -132,6 +151,10 @@ class _Run:
         self._saved = time.monotonic()
         self._clock = time.monotonic()
 
+    def start_clock(self) -> None:
+        """Let the throughput count from now."""
+        self._clock = time.monotonic()
+
     def step(self, batch: Batch) -> str:
         """Do one step and return its loss in words."""
         done = self.at.epoch * len(self.loader) + self.at.step
@@ -170,8 +193,8 @@ class _Run:
     def _require_finite(self, loss: Tensor, lr: float) -> None:
         if not math.isfinite(loss.item()):
             raise TrainingError(
-                f"the loss became {loss.item()} in epoch {self.at.epoch + 1}, step {self.at.step + 1}, at a learning rate "
-                f"of {lr:.3g}; try a lower `lr`, a longer `warmup`, `clip: 1.0` or `precision: fp32`"
+                f"the loss became {loss.item()} in epoch {self.at.epoch + 1}, step {self.at.step + 1}, "
+                f"at a learning rate of {lr:.3g}; try a lower `lr`, a longer `warmup`, `clip: 1.0` or `precision: fp32`"
             )
 
     def _count(self, batch: Batch, terms: dict[str, Tensor], loss: Tensor) -> None:
@@ -204,7 +227,6 @@ class _Run:
                 record["val"] = evaluate(self.module, self.mode)
         self.history.append(record)
         self.at = _Position(epoch=self.at.epoch + 1)
-        self._clock = time.monotonic()
         return record
 
     def save_if_due(self) -> None:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from edgepress.core.inputs import InputSpec
-from edgepress.train.augment import Augment, View, generator, reflect
 from edgepress.data.base import Split
 from edgepress.data.prefetch import prefetch
+from edgepress.train.augment import Augment, View, generator, reflect
 
 # These keep the streams that shuffle and blend apart from the streams that augment.
 _ORDER, _BLEND = 1_000_003, 1_000_033
@@ -86,9 +87,10 @@ class Loader:
         if not self.augment.mixup:
             return None
         rng = generator(self.seed, epoch, step, _BLEND)
-        # Beta(a, a) from two Gamma draws: torch's Beta takes no generator of its own.
-        a, b = torch._standard_gamma(torch.full((2,), self.augment.mixup), generator=rng).tolist()
-        return Blend(torch.randperm(count, generator=rng), a / max(a + b, 1e-12))
+        partners = torch.randperm(count, generator=rng)
+        # numpy draws the weight, because torch's Beta distribution takes no generator.
+        draw = np.random.default_rng(int(torch.randint(2**31, (), generator=rng)))
+        return Blend(partners, float(draw.beta(self.augment.mixup, self.augment.mixup)))
 
     def _batches(self, parts: list[Tensor], view: int) -> Iterator[Batch]:
         shown = self._params(view)
@@ -120,9 +122,7 @@ class Loader:
             targets = reflect(targets, shown.pad)
         return self._finish(images, targets, torch.arange(len(indices)), indices, shown, view)
 
-    def _finish(
-        self, images: Tensor, targets: Tensor, rows: Tensor, indices: Tensor, shown: View, view: int
-    ) -> Batch:
+    def _finish(self, images: Tensor, targets: Tensor, rows: Tensor, indices: Tensor, shown: View, view: int) -> Batch:
         cut = shown.blank(shown.cut(images, rows, indices), indices)
         chosen = shown.cut(targets, rows, indices) if targets.ndim > 1 else targets[rows]
         return Batch(cut.permute(0, 3, 1, 2).to(self.device), chosen.to(self.device), indices, view)

@@ -46,9 +46,7 @@ class Mode:
         return images.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
 
-def choose(
-    module: nn.Module, spec: InputSpec, batch: int, asked: Precision, device: torch.device, cache: Path
-) -> Mode:
+def choose(module: nn.Module, spec: InputSpec, batch: int, asked: Precision, device: torch.device, cache: Path) -> Mode:
     """Return the fastest mode for training `module`, measured for about two seconds, or the kept earlier choice."""
     if asked == "fp32":
         candidates = [Mode("fp32", True), Mode("fp32", False)]
@@ -68,9 +66,7 @@ def _speed(mode: Mode) -> float:
     return mode.speed
 
 
-def _timed(
-    module: nn.Module, spec: InputSpec, batch: int, mode: Mode, device: torch.device, seconds: float
-) -> Mode:
+def _timed(module: nn.Module, spec: InputSpec, batch: int, mode: Mode, device: torch.device, seconds: float) -> Mode:
     trial = copy.deepcopy(module).to(device).train()
     mode.layout(trial)
     # A generator of its own: the measurement must not move the random stream of the training.

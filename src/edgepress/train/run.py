@@ -11,10 +11,10 @@ from edgepress.core.artifact import Model, Signature
 from edgepress.core.config import parse
 from edgepress.core.errors import ConfigError
 from edgepress.core.stage import Context
-from edgepress.train.augment import Augment
 from edgepress.data.base import Data, Split
 from edgepress.models.build import new_model
 from edgepress.tasks.base import Task, tasks
+from edgepress.train.augment import Augment
 from edgepress.train.fit import Evaluate, FitConfig, fit, predictor_of
 from edgepress.train.loader import Loader
 from edgepress.train.precision import Mode
@@ -28,10 +28,8 @@ def run_fit(stage: Fitting, artifact: Model | None, ctx: Context) -> Model:
     require_same_task(start.signature, ctx.data)
     task, device = tasks.get(start.signature.task), default_device()
     augment = parse(Augment, stage.augment, "field 'augment'")
-    loader = Loader(
-        ctx.data.train, start.signature.input, augment, stage.batch, ctx.seed, device, stage.views
-    )
-    attend = _teacher(stage, ctx, loader).attend if isinstance(stage, Distill) else iter
+    loader = Loader(ctx.data.train, start.signature.input, augment, stage.batch, ctx.seed, device, stage.views)
+    companion = _teacher(stage, ctx, loader) if isinstance(stage, Distill) else None
     mode = fit(
         start.module,
         loader,
@@ -43,7 +41,7 @@ def run_fit(stage: Fitting, artifact: Model | None, ctx: Context) -> Model:
         checkpoint=ctx.checkpoint,
         log=ctx.log,
         evaluate=evaluator(task, ctx.data.val, start.signature),
-        attend=attend,
+        companion=companion,
     )
     ctx.notes["precision"] = mode.precision
     ctx.notes["channels_last"] = mode.channels_last

@@ -16,8 +16,8 @@ class Fitting(Stage):
     """The fields that every training shares.
 
     `model` starts from a fresh network of that name, built with `arguments`; without it the training goes on from the
-    stage before. `augment` holds the fields of `train.augment.Augment`; `views` limits the augmentations an image is seen
-    in (0: a new one every epoch). See `train.fit.FitConfig` for the rest.
+    stage before. `augment` holds the fields of `train.augment.Augment`; `views` limits the augmentations an image is
+    seen in (0: a new one every epoch). See `train.fit.FitConfig` for the rest.
     """
 
     takes: ClassVar[str] = "model"
@@ -93,8 +93,8 @@ class Train(Fitting):
 class Distill(Fitting):
     """Train a student on labels and on a teacher's softened outputs.
 
-    The loss is `alpha * T^2 * KL(teacher_T || student_T) + (1 - alpha) * CE` (Hinton et al., 2015). With `views` above 0
-    the teacher runs once per image and view and its outputs are kept on disk; with 0 it runs on every batch.
+    The loss is `alpha * T^2 * KL(teacher_T || student_T) + (1 - alpha) * CE` (Hinton et al., 2015). With `views` above
+    0 the teacher runs once per image and view and its outputs are kept on disk; with 0 it runs on every batch.
     """
 
     references: ClassVar[tuple[str, ...]] = ("teacher",)
@@ -112,7 +112,9 @@ class Distill(Fitting):
         if not 0 <= self.alpha <= 1:
             wrong.append(f"field 'alpha' must be in [0, 1], got {self.alpha}")
         if self.augment.get("mixup") and self.views:
-            wrong.append("mixup blends images, so kept teacher outputs do not fit them: set 'views: 0' or leave mixup out")
+            wrong.append(
+                "mixup blends images, so kept teacher outputs do not fit them: set 'views: 0' or leave mixup out"
+            )
         return wrong
 
     def objective(self) -> "Objective":

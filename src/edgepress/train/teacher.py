@@ -22,8 +22,8 @@ from edgepress.train.precision import Mode, choose
 class Teacher:
     """Gives a batch the frozen teacher's outputs: from the cache for a fixed set of views, else computed on the spot.
 
-    The teacher sees the same augmented pixels as the student, normalized as its own input spec says. It is frozen and in
-    evaluation mode by construction: this holds a copy, and no gradient is ever recorded through it.
+    The teacher sees the same augmented pixels as the student, normalized as its own input spec says. It is frozen and
+    in evaluation mode by construction: this holds a copy, and no gradient is ever recorded through it.
     """
 
     def __init__(self, model: Model, loader: Loader, fingerprint: str, cache: Path, progress: Progress) -> None:
@@ -34,6 +34,11 @@ class Teacher:
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         self.folder = cache / "teacher" / name
         self._views: dict[int, np.ndarray] = {}
+
+    def prepare(self, epoch: int) -> None:
+        """Make sure that the view which `epoch` shows is in the cache."""
+        if self.loader.views:
+            self._view(self.loader.view_of(epoch))
 
     def attend(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches with `teacher` filled in."""
