@@ -14,6 +14,9 @@ from typing import Any, BinaryIO
 
 from edgepress.core.errors import BusyError, EdgepressError
 
+LOCK = ".lock"
+"""The file in a folder that a process locks while it works there."""
+
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Generator[BinaryIO, None, None]:
@@ -93,7 +96,7 @@ def lock(folder: Path, busy: str) -> Generator[None, None, None]:
     """
     with explain_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "w")  # noqa: SIM115  (held for the whole block, closed below)
+        file = open(folder / LOCK, "w")  # noqa: SIM115  (held for the whole block, closed below)
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

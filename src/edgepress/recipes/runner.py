@@ -42,8 +42,8 @@ class Result:
 
 def smoke(recipe: Recipe) -> Recipe:
     """Return the recipe shrunk to a trial of every stage: little data, one epoch, few calibration images."""
-    names = {f for f in vars(recipe.source)}
-    source = replace(recipe.source, limit=512) if "limit" in names else recipe.source
+    limits = {name: 512 for name in ("limit", "limit_eval") if hasattr(recipe.source, name)}
+    source = replace(recipe.source, **limits)
     steps = tuple(replace(step, stage=step.stage.smoke()) for step in recipe.steps)
     measures = tuple(m.smoke() for m in recipe.measures)
     return replace(recipe, name=f"{recipe.name}-smoke", source=source, steps=steps, measures=measures)
@@ -95,14 +95,16 @@ class _Runner:
         inputs = {label: self.result.shelves[label].key for label in needs}
         shelf = Shelf(self.root, step.kind, stage_key(step, inputs, self.data.fingerprint))
         self.result.shelves[step.label] = shelf
-        with shelf.held():
-            if step.label in self.options.fresh or self._renewed.intersection(needs):
+        if step.label in self.options.fresh or self._renewed.intersection(needs):
+            with shelf.held():
                 shelf.forget()
-                self._renewed.add(step.label)
-        with shelf.held():
-            cached = shelf.done
-            if not cached:
-                self._compute(step, shelf)
+            self._renewed.add(step.label)
+        cached = shelf.done
+        if not cached:
+            with shelf.held():
+                cached = shelf.done  # another run may have finished it since
+                if not cached:
+                    self._compute(step, shelf)
         seconds = shelf.about()["seconds"]
         self.progress.say(f"{step.label}: {'kept from an earlier run' if cached else f'done in {seconds:.1f} s'}")
         self._note(step, shelf, seconds)

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgepress.core.artifact import Artifact, Program
 from edgepress.core.errors import BundleError
-from edgepress.core.files import lock, write_bytes, write_json
+from edgepress.core.files import LOCK, lock, write_bytes, write_json
 from edgepress.measure.rows import Row, read_rows
 
 STATE, LOG, NOTES, DONE, BUNDLE, STAGE = "state.pt", "log.jsonl", "notes.json", "done", "bundle", "stage.json"
@@ -80,10 +80,14 @@ class Shelf:
         return [row for path in sorted((self.folder / "rows").glob("*.jsonl")) for row in read_rows(path)]
 
     def forget(self) -> None:
-        """Remove the artifact, and `done` first, so that a half-removed one does not count."""
+        """Remove the artifact, `done` first, so that a half-removed one does not count; the lock file is in use."""
         with contextlib.suppress(FileNotFoundError):
             (self.folder / DONE).unlink()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
 
 
 def recipe_folder(root: Path, name: str) -> Path:
@@ -108,4 +112,4 @@ def unused(root: Path) -> list[Path]:
 
 
 def _looks_ours(path: Path) -> bool:
-    return (path / STATE).exists() or (path / ".lock").exists() or path.name.endswith((".tmp", ".old"))
+    return (path / STATE).exists() or (path / LOCK).exists() or path.name.endswith((".tmp", ".old"))

@@ -93,10 +93,14 @@ def fit(
     records after every epoch. Killed at any instant and called again with the same arguments and
     checkpoint, the training ends with bit-identical weights. Raises `TrainingError` when the loss is not finite.
     """
-    mode = choose(module, loader.spec, loader.batch, config.precision, loader.device, cache)
+    state = checkpoint.load()
+    if state:
+        mode = Mode(**state["mode"])  # a training goes on in the arithmetic it began in
+    else:
+        mode = choose(module, loader.spec, loader.batch, config.precision, loader.device, cache)
     run = _Run(module.to(loader.device), loader, objective, task, config, mode, checkpoint)
     mode.layout(module)
-    run.resume()
+    run.begin(state)
     while run.at.epoch < config.epochs:
         batches = loader.epoch(run.at.epoch, run.at.step)
         if companion:
@@ -238,6 +242,7 @@ class _Run:
         """Save all that the rest of the training depends on."""
         self.checkpoint.save(
             {
+                "mode": asdict(self.mode),
                 "module": self.module.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average.state_dict(),
@@ -248,9 +253,8 @@ class _Run:
         )
         self._saved = time.monotonic()
 
-    def resume(self) -> None:
-        """Go back to the saved state; at a fresh start seed the random stream that dropout draws from."""
-        state = self.checkpoint.load()
+    def begin(self, state: dict[str, Any] | None) -> None:
+        """Go back to a saved state; at a fresh start seed the random stream that dropout draws from."""
         if state is None:
             torch.manual_seed(self.loader.seed)
             return

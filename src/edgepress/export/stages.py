@@ -1,0 +1,42 @@
+"""The stage `export`: the one-way door from a network that is edited to a program that runs."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from edgepress.core.artifact import Artifact, Model
+from edgepress.core.stage import Context, Stage, stages
+
+
+@stages.register("export")
+@dataclass(frozen=True)
+class Export(Stage):
+    """Write the network in the format `to`, and prove the file: on `parity` images of the validation split the runtime
+    must compute what the network computes, or nothing is written."""
+
+    gives: ClassVar[str] = "program"
+
+    to: Literal["onnx"] = "onnx"
+    parity: int = 512
+
+    def check(self) -> list[str]:
+        """Return what is wrong with the fields."""
+        if self.parity < 1:
+            return [f"parity: at least one image must be compared, better hundreds; got {self.parity}"]
+        return []
+
+    def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
+        """Return the program; raise `ParityError` where it does not compute what the network computes."""
+        import numpy as np
+
+        from edgepress.export.formats import formats
+
+        assert isinstance(artifact, Model)
+        order = np.random.default_rng(ctx.seed).permutation(len(ctx.data.val))[: self.parity]
+        samples, _ = ctx.data.val.read(np.sort(order))
+        program = formats.get(self.to)(artifact, samples)
+        agreement, difference = program.parity["agreement"], program.parity["max_difference"]
+        ctx.progress.say(
+            f"parity on {len(samples)} images: {agreement:.2f} % of the decisions agree, "
+            f"largest difference {difference:.2g} of the outputs' range"
+        )
+        return program
