@@ -68,7 +68,7 @@ def command(runs: Path, yes: bool, unfinished: bool, as_json: bool) -> None:
         right=("size",),
     )
     if yes:
-        note(f"\nremoved {len(removed)} folders, {size_text(sum(one.bytes for one in removed))}")
+        note(f"\nremoved {len(removed)} of {len(found)} folders, {size_text(sum(one.bytes for one in removed))}")
     elif gone:
         note(f"\n{size_text(sum(one.bytes for one in gone))} in {len(gone)} folders; --yes removes them")
 

@@ -38,7 +38,7 @@ def command(runs: Path, as_json: bool) -> None:
             right=("time", "size"),
         )
     if left := unused(runs):
-        note(f"\n{len(left)} folders belong to no run any more: `edgepress gc` lists them")
+        note(f"\n`edgepress gc` lists {len(left)} folder{'s' * (len(left) > 1)} that no run points at")
 
 
 def _describe(record: dict[str, Any], runs: Path) -> dict[str, Any]:
