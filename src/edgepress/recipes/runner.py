@@ -66,7 +66,7 @@ def run(recipe: Recipe, root: Path, progress: Progress, options: Options = Optio
             runner.record(folder)
         runner.measure(steps)
         runner.record(folder)
-        return runner.result
+        return replace(runner.result, shelves={step.label: runner.result.shelves[step.label] for step in steps})
 
 
 def _chosen(recipe: Recipe, options: Options) -> tuple[Step, ...]:
@@ -84,18 +84,17 @@ class _Runner:
         self.result = Result(recipe_folder(root, recipe.name))
         self.cache = root / "cache"
         self._loaded: dict[str, Artifact] = {}
-        self._entries: list[dict[str, Any]] = []
         self._renewed: set[str] = set()
         self._started = options.start is None
+        for step in recipe.steps:  # all keys are known before anything is computed
+            inputs = {label: self.result.shelves[label].key for label in _needs(step)}
+            self.result.shelves[step.label] = Shelf(root, step.kind, stage_key(step, inputs, data.fingerprint))
 
     def advance(self, step: Step) -> None:
         """Make sure that the artifact of `step` is on its shelf."""
         self._started = self._started or step.label == self.options.start
-        needs = [*step.references().values(), *([step.input] if step.input else [])]
-        inputs = {label: self.result.shelves[label].key for label in needs}
-        shelf = Shelf(self.root, step.kind, stage_key(step, inputs, self.data.fingerprint))
-        self.result.shelves[step.label] = shelf
-        if step.label in self.options.fresh or self._renewed.intersection(needs):
+        shelf = self.result.shelves[step.label]
+        if step.label in self.options.fresh or self._renewed.intersection(_needs(step)):
             with shelf.held():
                 shelf.forget()
             self._renewed.add(step.label)
@@ -107,7 +106,6 @@ class _Runner:
                     self._compute(step, shelf)
         seconds = shelf.about()["seconds"]
         self.progress.say(f"{step.label}: {'kept from an earlier run' if cached else f'done in {seconds:.1f} s'}")
-        self._note(step, shelf, seconds)
 
     def _compute(self, step: Step, shelf: Shelf) -> None:
         if not self._started:
@@ -138,6 +136,7 @@ class _Runner:
             "seconds": time.monotonic() - begin,
             "machine": environment.machine(),
             "versions": environment.versions(),
+            "precision": made.precision,
             "date": _now(),
         }
         shelf.save(made, about, ctx.notes)
@@ -148,21 +147,8 @@ class _Runner:
             self._loaded[label] = self.result.shelves[label].load()
         return self._loaded[label]
 
-    def _note(self, step: Step, shelf: Shelf, seconds: float) -> None:
-        self._entries.append(
-            {
-                "label": step.label,
-                "stage": step.kind,
-                "folder": shelf.folder.name,
-                "key": shelf.key,
-                "seconds": seconds,
-                "input": step.input,
-                "precision": self.artifact(step.label).precision,
-            }
-        )
-
     def record(self, folder: Path) -> None:
-        """Write what has been done so far."""
+        """Write down every stage that is done, also those that an earlier run has done and this one has not reached."""
         write_json(
             folder / "run.json",
             {
@@ -171,9 +157,22 @@ class _Runner:
                 "command": self.options.command,
                 "date": _now(),
                 "environment": environment.environment(),
-                "stages": self._entries,
+                "stages": [self._entry(step) for step in self.recipe.steps if self.result.shelves[step.label].done],
             },
         )
+
+    def _entry(self, step: Step) -> dict[str, Any]:
+        shelf = self.result.shelves[step.label]
+        about = shelf.about()
+        return {
+            "label": step.label,
+            "stage": step.kind,
+            "folder": shelf.folder.name,
+            "key": shelf.key,
+            "seconds": about["seconds"],
+            "input": step.input,
+            "precision": about.get("precision", ""),
+        }
 
     def measure(self, steps: Sequence[Step]) -> None:
         """Measure every artifact that has not been measured so before."""
@@ -202,6 +201,10 @@ class _Runner:
             )
             write_rows(path, measure(artifact, ctx))
         return [replace(row, artifact=step.label) for row in read_rows(path)]
+
+
+def _needs(step: Step) -> list[str]:
+    return [*step.references().values(), *([step.input] if step.input else [])]
 
 
 def predictor(artifact: Artifact) -> Predictor:

@@ -100,7 +100,9 @@ def recorded_runs(root: Path) -> list[dict[str, Any]]:
     found = []
     for path in root.glob("recipe-*/run.json"):
         with contextlib.suppress(ValueError, OSError):
-            found.append(json.loads(path.read_text()))
+            run = json.loads(path.read_text())
+            if isinstance(run, dict):
+                found.append(run)
     return sorted(found, key=lambda run: str(run.get("date", "")), reverse=True)
 
 

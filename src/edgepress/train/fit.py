@@ -90,8 +90,8 @@ def fit(
     """Train `module` in place and return the mode of arithmetic it was trained in.
 
     `companion` fills in what the objective needs beside images and targets. `log` is given the whole list of epoch
-    records after every epoch. Killed at any instant and called again with the same arguments and
-    checkpoint, the training ends with bit-identical weights. Raises `TrainingError` when the loss is not finite.
+    records after every epoch. Killed at any instant and called again with the same arguments and checkpoint, the
+    training ends with bit-identical weights. Raises `TrainingError` when the loss is not finite.
     """
     state = checkpoint.load()
     if state:
@@ -101,26 +101,31 @@ def fit(
     run = _Run(module.to(loader.device), loader, objective, task, config, mode, checkpoint)
     mode.layout(module)
     run.begin(state)
-    while run.at.epoch < config.epochs:
-        batches = loader.epoch(run.at.epoch, run.at.step)
-        if companion:
-            companion.prepare(run.at.epoch)
-            batches = companion.attend(batches)
-        run.start_clock()
-        label = f"epoch {run.at.epoch + 1}/{config.epochs}"
-        try:
-            for batch in progress.track(batches, len(loader) - run.at.step, label):
-                progress.status(run.step(batch))
-                run.save_if_due()
-        except KeyboardInterrupt:
+    try:
+        while run.at.epoch < config.epochs:
+            _epoch(run, companion, progress)
+            record = run.end_epoch(evaluate)
+            log(run.history)  # before the state: a kill in between makes this epoch anew, and with it its record
             run.save()
-            raise
-        record = run.end_epoch(evaluate)
-        log(run.history)
-        run.save()
-        progress.status(_words(record))
+            progress.status(_words(record))
+    except KeyboardInterrupt:
+        run.save_if_whole()
+        raise
     run.average.finish(module)
     return mode
+
+
+def _epoch(run: "_Run", companion: Companion | None, progress: Progress) -> None:
+    """Do the steps that are left of the current epoch."""
+    loader, at = run.loader, run.at
+    batches = loader.epoch(at.epoch, at.step)
+    if companion:
+        companion.prepare(at.epoch)
+        batches = companion.attend(batches)
+    run.start_clock()
+    for batch in progress.track(batches, len(loader) - at.step, f"epoch {at.epoch + 1}/{run.config.epochs}"):
+        progress.status(run.step(batch))
+        run.save_if_due()
 
 
 def predictor_of(module: nn.Module, mode: Mode, spec: InputSpec) -> Callable[[Tensor], Tensor]:
@@ -152,8 +157,8 @@ class _Run:
         self.average = Average(module, config.ema)
         self.at = _Position()
         self.history: list[dict[str, Any]] = []
-        self._saved = time.monotonic()
-        self._clock = time.monotonic()
+        self._saved = self._clock = time.monotonic()
+        self._whole = True
 
     def start_clock(self) -> None:
         """Let the throughput count from now."""
@@ -161,6 +166,7 @@ class _Run:
 
     def step(self, batch: Batch) -> str:
         """Do one step and return its loss in words."""
+        self._whole = False
         done = self.at.epoch * len(self.loader) + self.at.step
         lr = self.config.lr * scale(
             self.config.schedule, (done + 1) / (self.config.epochs * len(self.loader)), self.config.warmup
@@ -178,6 +184,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.module)
         self._count(batch, terms, loss)
+        self._whole = True
         return f"loss {self._mean('loss'):.3f}  {self.at.images / max(self.at.seconds, 1e-9):.0f} img/s"
 
     def _terms(self, batch: Batch) -> dict[str, Tensor]:
@@ -229,13 +236,20 @@ class _Run:
             with self.average.shown(self.module):
                 self.module.eval()
                 record["val"] = evaluate(self.module, self.mode)
+        self._whole = False
         self.history.append(record)
         self.at = _Position(epoch=self.at.epoch + 1)
+        self._whole = True
         return record
 
     def save_if_due(self) -> None:
         """Save the state where the last time lies back `CHECKPOINT_SECONDS`."""
         if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+            self.save()
+
+    def save_if_whole(self) -> None:
+        """Save the state, unless it was caught in the middle of a step: then the last saved one must do."""
+        if self._whole:
             self.save()
 
     def save(self) -> None:
