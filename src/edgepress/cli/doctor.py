@@ -121,7 +121,7 @@ def missing_extras(lines: list[str]) -> dict[str, list[str]]:
     packages = {
         name: [p for one in needs for p in wanted.get(one.strip(), [one.strip()])] for name, needs in wanted.items()
     }
-    return {name: [p for p in needs if not package_version(p)] for name, needs in sorted(packages.items())}
+    return {n: [p for p in dict.fromkeys(needs) if not package_version(p)] for n, needs in sorted(packages.items())}
 
 
 def _data() -> dict[str, str]:

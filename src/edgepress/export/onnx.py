@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from edgepress.core.artifact import Model, Program
 from edgepress.core.errors import EdgepressError
+from edgepress.export.fake import Quantizer
 from edgepress.export.formats import formats
+from edgepress.export.graph import trace
 from edgepress.export.parity import check
 from edgepress.export.qdq import DOMAIN, FAKE, lower
 from edgepress.export.slim import slim
-from edgepress.quantize.fake import Quantizer
-from edgepress.quantize.graph import trace
 
 OPSET = 20
 IR_VERSION = 10

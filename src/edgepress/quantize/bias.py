@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from edgepress.quantize.fake import Quantizer
-from edgepress.quantize.graph import CONVOLUTIONS, aten, parameter_of
+from edgepress.export.fake import Quantizer
+from edgepress.export.graph import CONVOLUTIONS, aten, parameter_of
 
 WITH_BIAS = (*CONVOLUTIONS, aten.linear.default)
 

@@ -7,8 +7,8 @@ from torch import nn
 from edgepress.core.artifact import Signature
 from edgepress.core.config import parse
 from edgepress.core.errors import BundleError, ConfigError
+from edgepress.export.graph import trace
 from edgepress.models.edits import edits
-from edgepress.quantize.graph import trace
 from edgepress.quantize.place import Site, insert
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edgepress.core.config import STRICT
 from edgepress.core.registry import Registry
-from edgepress.quantize.fake import Scheme
+from edgepress.export.fake import Scheme
 
 BINS = 2048
 

@@ -20,8 +20,8 @@ from torch import fx, nn
 
 from edgepress.core.config import STRICT
 from edgepress.core.errors import BundleError, EdgepressError
-from edgepress.quantize.fake import Quantizer, Scheme
-from edgepress.quantize.graph import aten, module_path, parameter_of, shape_of
+from edgepress.export.fake import Quantizer, Scheme
+from edgepress.export.graph import aten, module_path, parameter_of, shape_of
 
 Kind = Literal["weighted", "integer", "moving", "clamp", "float"]
 
@@ -69,7 +69,6 @@ RULES: dict[Any, Rule] = {
     aten.hardsigmoid.default: Rule("integer", rounds=True),
     aten.leaky_relu.default: Rule("integer", rounds=True),
     aten.max_pool2d.default: Rule("moving"),
-    aten.view.default: Rule("moving"),
     aten.reshape.default: Rule("moving"),
     aten.flatten.using_ints: Rule("moving"),
     aten.permute.default: Rule("moving"),

@@ -12,11 +12,11 @@ from torch import Tensor, fx
 from edgepress.core.artifact import Model, Signature
 from edgepress.core.config import dump
 from edgepress.core.errors import ConfigError, DataError, EdgepressError
+from edgepress.export.fake import Quantizer
+from edgepress.export.graph import parameter_of, trace
 from edgepress.models.inputs import normalize
 from edgepress.quantize.bias import WITH_BIAS, correct_biases
 from edgepress.quantize.config import QuantizeConfig
-from edgepress.quantize.fake import Quantizer
-from edgepress.quantize.graph import parameter_of, trace
 from edgepress.quantize.observe import Estimator, Extremes, Histogram, estimators, weight_range
 from edgepress.quantize.place import FIXED_RANGES, Placement, insert, place
 

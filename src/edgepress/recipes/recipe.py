@@ -200,7 +200,7 @@ def _steps(entries: Any, seed: int, where: str, problems: list[str]) -> tuple[St
         place = f"{where}: stage {label!r}"
         if label in gives:
             problems.append(f"{place}: another stage has this name; give one of them a 'name' of its own")
-        step = _collect(problems, lambda a=(kind, label, fields, seed, steps, gives, place): _step(*a))
+        step = _collect(problems, lambda a=(kind, label, fields, seed, gives, place): _step(*a))
         # A stage that could not be read still has a name, so that later `$name`s are not reported on top.
         gives[label] = type(step.stage).gives if step else "anything"
         if step:
@@ -213,7 +213,6 @@ def _step(
     label: str,
     fields: Mapping[str, Any],
     seed: int,
-    earlier: list[Step],
     gives: dict[str, str],
     place: str,
 ) -> Step:
@@ -226,7 +225,7 @@ def _step(
         stage = parse(cls, own, place)
     except ConfigError as error:
         raise ConfigError([_widen(p, cls) for p in error.problems]) from None
-    source = str(fields.get("input", earlier[-1].label if earlier else "")).removeprefix("$")
+    source = str(fields.get("input", next(reversed(gives), ""))).removeprefix("$")
     step = Step(label, stage, source if stage.wants_input() else None, _seed(fields.get("seed", seed), place))
     wrong = [f"{place}: {problem}" for problem in stage.check()]
     wrong += [

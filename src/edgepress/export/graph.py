@@ -1,4 +1,4 @@
-"""A network as a flat graph of tensor operations, ready to be quantized: what `torch.export` sees, batch norms folded.
+"""A network as a flat graph of tensor operations, as exporters and quantizers see it; batch norms are folded.
 
 The names of parameters stay those of the network (`layer1.0.conv1.weight`), so that its state dict remains readable.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.fx.graph import CodeGen
+from torch.fx.graph import CodeGen, _Namespace
 
 from edgepress.core.artifact import Signature
 from edgepress.core.errors import EdgepressError
@@ -19,6 +19,7 @@ aten = torch.ops.aten
 
 BATCH_NORMS = (aten._native_batch_norm_legit_no_training.default, aten.batch_norm.default)
 CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding)
+VIEWS = (aten.view.default, aten._unsafe_view.default)
 FOLDS = (*CONVOLUTIONS, aten.linear.default, aten.conv_transpose2d.input)
 
 
@@ -36,7 +37,7 @@ def trace(module: nn.Module, signature: Signature, for_integers: bool = True) ->
         if node.op == "call_module":  # the shape guards that torch.export adds
             graph_module.graph.erase_node(node)
     for node in graph_module.graph.nodes:
-        if node.target is aten.view.default:  # traced on contiguous memory; channels-last inputs need the copy
+        if node.target in VIEWS:  # traced on contiguous memory; channels-last inputs need the copy
             node.target = aten.reshape.default
     if for_integers:
         _write_out_activations(graph_module)
@@ -94,11 +95,15 @@ def shape_of(node: object) -> tuple[Any, ...]:
 
 
 def _name_nodes(graph: fx.Graph) -> None:
-    """Name operations after their submodule and operation (`layer1_0_relu1_relu`), not by PyTorch's running numbers."""
+    """Name operations after their submodule and operation (`layer1_0_relu1_relu`), not by PyTorch's running numbers,
+    which depend on how often it traced inside."""
+    names = graph._graph_namespace = _Namespace()
     for node in graph.nodes:
+        wanted = node.name
         if node.op == "call_function":
             operation = getattr(node.target, "_opname", getattr(node.target, "__name__", "op"))
-            node._rename(f"{module_path(node)}_{operation}".replace(".", "_").strip("_"))
+            wanted = f"{module_path(node)}_{operation}".replace(".", "_").strip("_")
+        node.name = names.create_name(wanted, node)
 
 
 def _tidy(graph_module: fx.GraphModule) -> fx.GraphModule:
