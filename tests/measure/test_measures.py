@@ -234,3 +234,10 @@ def test_a_fresh_process_that_fails_or_hangs_is_told(tmp_path: Path, bundle: Pat
 
 def test_models_have_no_bundle_to_load(model: Model) -> None:
     assert _run("load", model) == []
+
+
+def test_the_speed_of_a_training_names_its_arithmetic(model: Model) -> None:
+    notes = {"images_per_second": 1200.0, "precision": "bf16", "batch": 128, "threads": 2, "device": "cpu", "epochs": 4}
+    [row] = _run("training", model, notes=notes)
+    assert (row.metric, row.value, row.precision, row.batch, row.n) == ("train_speed", 1200.0, "bf16", 128, 4)
+    assert _run("training", model) == []

@@ -1,8 +1,8 @@
 """A measure: a frozen dataclass that looks at an artifact, changes nothing, and returns rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -42,7 +42,8 @@ class Quiet:
 class MeasureContext:
     """What a measure may use: the artifact as a predictor, those it came from, the data, and how rows are named.
 
-    `bundle` is the folder where a program lies, if it lies anywhere; `seeds` and `command` go into the rows.
+    `bundle` is the folder where a program lies, if it lies anywhere; `seeds` and `command` go into the rows; `notes` is
+    what the stage wanted known about how it ran.
     """
 
     data: "Data"
@@ -54,6 +55,7 @@ class MeasureContext:
     bundle: Path | None = None
     seeds: str = ""
     command: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def row(
         self,

@@ -198,6 +198,7 @@ class _Runner:
                 bundle=shelf.folder / BUNDLE if program else None,
                 seeds=str(step.seed),
                 command=self.options.command,
+                notes=shelf.notes(),
             )
             write_rows(path, measure(artifact, ctx))
         return [replace(row, artifact=step.label) for row in read_rows(path)]

@@ -67,6 +67,10 @@ class Shelf:
         """Return what was written about the stage when it was done."""
         return json.loads((self.folder / STAGE).read_text())
 
+    def notes(self) -> dict[str, Any]:
+        """Return what the stage wanted known about how it ran."""
+        return json.loads((self.folder / NOTES).read_text())
+
     def write_log(self, records: Sequence[dict[str, Any]]) -> None:
         """Replace the log by `records`."""
         write_bytes(self.folder / LOG, "".join(json.dumps(r) + "\n" for r in records).encode())

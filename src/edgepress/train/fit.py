@@ -86,8 +86,8 @@ def fit(
     log: Callable[[list[dict[str, Any]]], None],
     evaluate: Evaluate | None = None,
     companion: Companion | None = None,
-) -> Mode:
-    """Train `module` in place and return the mode of arithmetic it was trained in.
+) -> tuple[Mode, list[dict[str, Any]]]:
+    """Train `module` in place; return the mode of arithmetic it was trained in and the records of its epochs.
 
     `companion` fills in what the objective needs beside images and targets. `log` is given the whole list of epoch
     records after every epoch. Killed at any instant and called again with the same arguments and checkpoint, the
@@ -112,7 +112,7 @@ def fit(
         run.save_if_whole()
         raise
     run.average.finish(module)
-    return mode
+    return mode, run.history
 
 
 def _epoch(run: "_Run", companion: Companion | None, progress: Progress) -> None:

@@ -1,6 +1,7 @@
 """What the training stages do: put network, data, objective and teacher together and run the loop."""
 
 import copy
+import statistics
 from dataclasses import replace
 
 import numpy as np
@@ -30,7 +31,7 @@ def run_fit(stage: Fitting, artifact: Model | None, ctx: Context) -> Model:
     augment = parse(Augment, stage.augment, "field 'augment'")
     loader = Loader(ctx.data.train, start.signature.input, augment, stage.batch, ctx.seed, device, stage.views)
     companion = _teacher(stage, ctx, loader) if isinstance(stage, Distill) else None
-    mode = fit(
+    mode, history = fit(
         start.module,
         loader,
         stage.objective(),
@@ -43,8 +44,17 @@ def run_fit(stage: Fitting, artifact: Model | None, ctx: Context) -> Model:
         evaluate=evaluator(task, ctx.data.val, start.signature),
         companion=companion,
     )
-    ctx.notes["precision"] = mode.precision
-    ctx.notes["channels_last"] = mode.channels_last
+    ctx.notes.update(
+        {
+            "precision": mode.precision,
+            "channels_last": mode.channels_last,
+            "images_per_second": statistics.median(epoch["images_per_second"] for epoch in history),
+            "epochs": len(history),
+            "batch": loader.batch,
+            "threads": torch.get_num_threads(),
+            "device": device.type,
+        }
+    )
     module = start.module.cpu().to(memory_format=torch.contiguous_format).eval()
     return replace(start, module=module, key="")
 
