@@ -7,8 +7,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it al
 
 from benchmarks.base import main
 
-FIGURES = ("accuracy", "train-speed", "predictor", "startup", "kill-resume")
-"""In this order: the accuracy runs leave the bundles that `predictor` and `startup` would rather use."""
+FIGURES = ("resnet8", "resnet20", "train-speed", "predictor", "startup", "kill-resume")
+"""In this order: the first two leave the bundles that `predictor` and `startup` would rather use."""
 
 if __name__ == "__main__":
     raise SystemExit(main("foundation", FIGURES))

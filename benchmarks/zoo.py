@@ -1,4 +1,4 @@
-"""`python -m benchmarks.zoo`: put the bundles that the accuracy figures chose into `zoo/`, checked.
+"""`python -m benchmarks.zoo`: put the bundles that the figures `resnet8` and `resnet20` chose into `zoo/`, checked.
 
 A step of its own, since the bundles are committed: remaking figures must not change them.
 """
@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         if not given.chosen.exists():
-            raise EdgepressError(f"no {given.chosen}: run `python -m benchmarks.foundation --only accuracy` first")
+            raise EdgepressError(
+                f"no {given.chosen}: run `python -m benchmarks.foundation --only resnet8,resnet20` first"
+            )
         for label, about in json.loads(given.chosen.read_text()).items():
             name = NAMES[label]
             print(f"{name}: {copy(Path(about['bundle']), given.zoo / name)} bytes, seed {about['seed']}")

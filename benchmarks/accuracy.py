@@ -1,10 +1,11 @@
-"""`resnet8-alone-fp32`, `resnet8-kd-fp32`, `resnet8-kd-int8`, `resnet20-kd-int8` and what belongs to them.
+"""Scores of exported files that a recipe made, over several seeds: what the figures `resnet8` and `resnet20` share.
 
 Each recipe runs once per seed, `--jobs` at a time with one thread each, and goes on where an earlier call was stopped.
 FP32 figures are means over seeds, with a row per seed beside them (`...-seed0`). An INT8 figure is that of one file:
 the seed with the best validation accuracy. All scores are those of the exported file.
 """
 
+import json
 import os
 import statistics
 import subprocess
@@ -22,7 +23,8 @@ from edgepress.recipes.recipe import dump_recipe, read_recipe
 
 WEIGHTS = "weights/resnet_cifar10"
 TEACHER, START = "resnet56-4bfd9763.th", "resnet20-12fca82f.th"
-SEEDS: dict[str, tuple[int, ...]] = {"resnet8-kd": (0, 1, 2), "resnet8-alone": (0, 1, 2), "resnet20-kd": (0,)}
+Seeds = Mapping[str, tuple[int, ...]]
+"""The seeds to run, by recipe."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,8 @@ class Job:
         return own
 
 
-def measure(options: Options) -> list[Row]:
-    """Run what is not done yet and return all rows."""
-    seeds = {"resnet8-kd": (0, 1), "resnet8-alone": (0, 1)} if options.quick else SEEDS
+def measure(options: Options, seeds: Seeds) -> list[Row]:
+    """Run what is not done yet of the recipes and `seeds`, and return all rows."""
     jobs = [Job(recipe, seed) for seed in sorted({s for some in seeds.values() for s in some}) for recipe in seeds]
     jobs = [job for job in jobs if job.seed in seeds[job.recipe]]
     for job in jobs:
@@ -86,8 +87,14 @@ def measure(options: Options) -> list[Row]:
             for label in (f"{recipe}-fp32", f"{recipe}-int8"):
                 rows += speed_rows(label, bundles[label], best, options)
             files[f"{recipe}-int8"] = {"seed": best, "bundle": str(bundles[f"{recipe}-int8"])}
-    write_json(options.work / "chosen.json", files)
+    _remember(options.work / "chosen.json", files)
     return rows
+
+
+def _remember(path: Path, files: dict[str, dict[str, object]]) -> None:
+    """Add the chosen files to those that other figures have chosen."""
+    known = json.loads(path.read_text()) if path.exists() else {}
+    write_json(path, known | files)
 
 
 def public_weights(name: str) -> Path:
