@@ -141,7 +141,8 @@ def labelled(job: Job, options: Options) -> tuple[list[Row], dict[str, Path]]:
 
     wanted = recipe(job.frozen(options), [], options.quick)
     result = patiently(wanted, options.work / "runs", RunOptions(command=options.command))
-    return result.rows, {label: shelf.folder / BUNDLE for label, shelf in result.shelves.items()}
+    rows = [replace(row, command=options.command) for row in result.rows]
+    return rows, {label: shelf.folder / BUNDLE for label, shelf in result.shelves.items()}
 
 
 def fp32_rows(recipe: str, seeds: Mapping[int, Sequence[Row]], options: Options) -> list[Row]:

@@ -31,6 +31,7 @@ class Options:
     figure: str = ""
     quick: bool = False
     jobs: int = 2
+    seeds: tuple[int, ...] = (0, 1, 2)
 
     @property
     def work(self) -> Path:
@@ -45,7 +46,10 @@ class Options:
     @property
     def command(self) -> str:
         """The command that makes this figure again."""
-        return f"python -m benchmarks.{self.topic} --only {self.figure}" + (" --quick" if self.quick else "")
+        words = ["python", "-m", f"benchmarks.{self.topic}", "--only", self.figure]
+        if self.seeds != Options.seeds:
+            words += ["--seeds", ",".join(str(seed) for seed in self.seeds)]
+        return " ".join(words + (["--quick"] if self.quick else []))
 
     def row(self, artifact: str, metric: str, value: float, unit: str, better: Better, **more: Any) -> Row:
         """Return a row that says where, when and how it was measured."""
@@ -67,11 +71,12 @@ def main(topic: str, figures: Sequence[str], arguments: Sequence[str] | None = N
         "--quick", action="store_true", help="try the script in seconds; rows go to benchmarks/work/quick"
     )
     parser.add_argument("--jobs", type=int, default=environment.physical_cores(), help="processes at a time")
+    parser.add_argument("--seeds", type=_seeds, default=Options.seeds, metavar="0,1", help="the seeds of a training")
     given = parser.parse_args(arguments)
     try:
         for name in chosen(given.only, figures):
             begin = time.monotonic()
-            options = Options(topic, name, given.quick, max(1, given.jobs))
+            options = Options(topic, name, given.quick, max(1, given.jobs), given.seeds)
             rows = importlib.import_module(f"benchmarks.figures.{name.replace('-', '_')}").measure(options)
             merge_csv(options.results, rows)
             for row in rows:
@@ -81,6 +86,10 @@ def main(topic: str, figures: Sequence[str], arguments: Sequence[str] | None = N
         print(error, file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
 
 
 def chosen(only: str, figures: Sequence[str]) -> list[str]:

@@ -7,5 +7,4 @@ from edgepress.measure.rows import Row
 
 def measure(options: Options) -> list[Row]:
     """Train what is not trained yet and return all rows."""
-    seeds = (0, 1) if options.quick else (0, 1, 2)
-    return run(options, {"resnet8-kd": seeds, "resnet8-alone": seeds})
+    return run(options, {"resnet8-kd": options.seeds, "resnet8-alone": options.seeds})

@@ -18,6 +18,7 @@ from edgepress.tasks.base import Task, tasks
 from edgepress.train.augment import Augment
 from edgepress.train.fit import Evaluate, FitConfig, fit, predictor_of
 from edgepress.train.loader import Loader
+from edgepress.train.memory import kept_memory
 from edgepress.train.precision import Mode
 from edgepress.train.stages import Distill, Fitting
 from edgepress.train.teacher import Teacher
@@ -31,19 +32,20 @@ def run_fit(stage: Fitting, artifact: Model | None, ctx: Context) -> Model:
     augment = parse(Augment, stage.augment, "field 'augment'")
     loader = Loader(ctx.data.train, start.signature.input, augment, stage.batch, ctx.seed, device, stage.views)
     companion = _teacher(stage, ctx, loader) if isinstance(stage, Distill) else None
-    mode, history = fit(
-        start.module,
-        loader,
-        stage.objective(),
-        task,
-        _config(stage),
-        cache=ctx.cache,
-        progress=ctx.progress,
-        checkpoint=ctx.checkpoint,
-        log=ctx.log,
-        evaluate=evaluator(task, ctx.data.val, start.signature),
-        companion=companion,
-    )
+    with kept_memory():
+        mode, history = fit(
+            start.module,
+            loader,
+            stage.objective(),
+            task,
+            _config(stage),
+            cache=ctx.cache,
+            progress=ctx.progress,
+            checkpoint=ctx.checkpoint,
+            log=ctx.log,
+            evaluate=evaluator(task, ctx.data.val, start.signature),
+            companion=companion,
+        )
     ctx.notes.update(
         {
             "precision": mode.precision,
