@@ -119,3 +119,17 @@ def same_weights(a: nn.Module, b: nn.Module) -> bool:
     """True where two networks are bit-identical."""
     ours, theirs = a.state_dict(), b.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def depthwise_net(classes: int, channels: int = 3) -> nn.Module:
+    """A network with a depthwise convolution between two dense ones."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 1, bias=False),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
+        nn.BatchNorm2d(8),
+        nn.Conv2d(8, 8, 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, classes),
+    )

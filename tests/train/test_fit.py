@@ -92,3 +92,25 @@ def test_a_network_for_other_classes_is_refused(tmp_path):
 def test_fields_out_of_range_are_named(field, value):
     problems = dataclasses.replace(STAGE, **{field: value}).check()
     assert len(problems) == 1 and repr(field) in problems[0] and str(value) in problems[0]
+
+
+def test_mixed_precision_leaves_no_trace_and_learns(tmp_path):
+    log: list = []
+    stage = dataclasses.replace(STAGE, model="train.helpers:depthwise_net", precision="mixed")
+    model = stage(None, context(tmp_path, log=log))
+    assert log[-1]["val"]["top1"] > 90
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.module.modules())
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_only_depthwise_convolutions_stay_in_fp32():
+    from edgepress.train.precision import Mode
+    from train.helpers import depthwise_net
+
+    module, seen = depthwise_net(2), {}
+    for name, part in module.named_modules():
+        part.register_forward_hook(lambda m, i, output, name=name: seen.update({name: output.dtype}))
+    mode = Mode("mixed", True)
+    with mode.applied(module), mode.autocast(torch.device("cpu")):
+        module(torch.randn(2, 3, 8, 8))
+    assert (seen["0"], seen["1"], seen["3"]) == (torch.bfloat16, torch.float32, torch.bfloat16)

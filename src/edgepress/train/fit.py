@@ -99,15 +99,15 @@ def fit(
     else:
         mode = choose(module, loader.spec, loader.batch, config.precision, loader.device, cache)
     run = _Run(module.to(loader.device), loader, objective, task, config, mode, checkpoint)
-    mode.layout(module)
     run.begin(state)
     try:
-        while run.at.epoch < config.epochs:
-            _epoch(run, companion, progress)
-            record = run.end_epoch(evaluate)
-            log(run.history)  # before the state: a kill in between makes this epoch anew, and with it its record
-            run.save()
-            progress.status(_words(record))
+        with mode.applied(module):
+            while run.at.epoch < config.epochs:
+                _epoch(run, companion, progress)
+                record = run.end_epoch(evaluate)
+                log(run.history)  # before the state: a kill in between makes this epoch anew, and with it its record
+                run.save()
+                progress.status(_words(record))
     except KeyboardInterrupt:
         run.save_if_whole()
         raise

@@ -1,7 +1,8 @@
 """Choose precision and memory layout of a training by a short measurement on this machine.
 
-BF16 nearly doubles the speed of residual networks on CPUs with AVX512-BF16 or AMX and halves that of depthwise ones, so
-no rule replaces the stopwatch. The choice is kept per machine: a resumed training must go on as it began.
+BF16 nearly doubles the speed of residual networks on CPUs with AVX512-BF16 or AMX and slows depthwise convolutions
+down, so no rule replaces the stopwatch. `mixed` is BF16 with the depthwise convolutions left in FP32. The choice is
+kept per machine: a resumed training must go on as it began.
 """
 
 import contextlib
@@ -16,30 +17,43 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from edgepress.core.files import write_json
 from edgepress.core.inputs import InputSpec
 
-Precision = Literal["auto", "fp32", "bf16"]
+SECONDS = 2.0
+"""How long the measurement of all candidates takes."""
+
+Arithmetic = Literal["fp32", "bf16", "mixed"]
+Precision = Literal["auto", "fp32", "bf16", "mixed"]
 
 
 @dataclass(frozen=True)
 class Mode:
     """How the arithmetic of a training is done; `speed` is the measured images per second, 0 where it was given."""
 
-    precision: Literal["fp32", "bf16"]
+    precision: Arithmetic
     channels_last: bool
     speed: float = 0.0
 
     @contextlib.contextmanager
     def autocast(self, device: torch.device) -> Iterator[None]:
         """Run the block in this precision."""
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision != "fp32"):
             yield
 
-    def layout(self, module: nn.Module) -> None:
-        """Bring the parameters of `module` into this memory layout, in place."""
+    @contextlib.contextmanager
+    def applied(self, module: nn.Module) -> Iterator[None]:
+        """Bring `module` into this memory layout, in place, and keep its depthwise convolutions in FP32 for the block
+        where the precision is mixed."""
         module.to(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+        hooks = [hook for conv in depthwise(module) for hook in _in_fp32(conv)] if self.precision == "mixed" else []
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def place(self, images: torch.Tensor) -> torch.Tensor:
         """Return `images` in this memory layout."""
@@ -48,16 +62,17 @@ class Mode:
 
 def choose(module: nn.Module, spec: InputSpec, batch: int, asked: Precision, device: torch.device, cache: Path) -> Mode:
     """Return the fastest mode for training `module`, measured for about two seconds, or the kept earlier choice."""
-    if asked == "fp32":
-        candidates = [Mode("fp32", True), Mode("fp32", False)]
-    elif asked == "bf16":
-        candidates = [Mode("bf16", True), Mode("bf16", False)]
-    else:
+    if asked == "auto":
         candidates = [Mode("fp32", True), Mode("bf16", True), Mode("fp32", False)]
+        candidates += [Mode("mixed", True)] if depthwise(module) else []
+    else:
+        candidates = [Mode(asked, True), Mode(asked, False)]
     path = cache / "precision" / f"{_fingerprint(module, spec, batch, asked, device)}.json"
     if path.exists():
         return Mode(**json.loads(path.read_text()))
-    best = max((_timed(module, spec, batch, mode, device, 2.0 / len(candidates)) for mode in candidates), key=_speed)
+    best = max(
+        (_timed(module, spec, batch, mode, device, SECONDS / len(candidates)) for mode in candidates), key=_speed
+    )
     write_json(path, asdict(best))
     return best
 
@@ -68,7 +83,6 @@ def _speed(mode: Mode) -> float:
 
 def _timed(module: nn.Module, spec: InputSpec, batch: int, mode: Mode, device: torch.device, seconds: float) -> Mode:
     trial = copy.deepcopy(module).to(device).train()
-    mode.layout(trial)
     # A generator of its own: the measurement must not move the random stream of the training.
     images = mode.place(torch.rand((batch, *spec.shape), generator=torch.Generator().manual_seed(0)).to(device))
 
@@ -79,7 +93,7 @@ def _timed(module: nn.Module, spec: InputSpec, batch: int, mode: Mode, device: t
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with mode.applied(trial), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         step()
         times: list[float] = []
         begin = time.perf_counter()
@@ -88,6 +102,24 @@ def _timed(module: nn.Module, spec: InputSpec, batch: int, mode: Mode, device: t
             step()
             times.append(time.perf_counter() - start)
     return Mode(mode.precision, mode.channels_last, batch / min(times))
+
+
+def depthwise(module: nn.Module) -> list[nn.Conv2d]:
+    """Return the convolutions of `module` in which every channel is filtered alone."""
+    return [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1]
+
+
+def _in_fp32(conv: nn.Conv2d) -> list[RemovableHandle]:
+    device = conv.weight.device.type
+
+    def enter(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        torch.set_autocast_enabled(device, False)
+        return tuple(x.float() for x in inputs)
+
+    def leave(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        torch.set_autocast_enabled(device, True)
+
+    return [conv.register_forward_pre_hook(enter), conv.register_forward_hook(leave)]
 
 
 def _fingerprint(module: nn.Module, spec: InputSpec, batch: int, asked: str, device: torch.device) -> str:

@@ -34,7 +34,7 @@ class Fitting(Stage):
     label_smoothing: float = 0.0
     ema: float = 0.0
     clip: float = 0.0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "mixed"] = "auto"
     augment: dict[str, Any] = field(default_factory=dict[str, Any])
     views: int = 0
 

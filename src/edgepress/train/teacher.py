@@ -69,7 +69,6 @@ class Teacher:
     def _outputs(self, images: Tensor) -> Tensor:
         if self._mode is None:
             self._mode = choose(self._module, self._spec, 128, "auto", images.device, self._cache)
-            self._mode.layout(self._module)
-        with torch.inference_mode(), self._mode.autocast(images.device):
+        with torch.inference_mode(), self._mode.applied(self._module), self._mode.autocast(images.device):
             outputs = self._module(self._mode.place(normalize(images, self._spec))).float()
         return outputs.clone()
