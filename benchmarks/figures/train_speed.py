@@ -26,7 +26,7 @@ from edgepress.models.build import new_model
 from edgepress.train.stages import Train
 from edgepress.train.state import NoCheckpoint
 
-MODELS = ("resnet20", "resnet8", "mobilenet_v3_small")
+MODELS = ("mobilenet_v3_small", "resnet20", "resnet8")
 BATCH, STEPS, WARM, ROUNDS = 128, 60, 5, 3
 
 T = TypeVar("T")
