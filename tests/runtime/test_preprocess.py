@@ -9,7 +9,8 @@ from PIL import Image
 
 from edgepress.core.errors import DataError
 from edgepress.core.inputs import InputSpec
-from edgepress.runtime.preprocess import prepare, source_box, to_input
+from edgepress.data.resize import source_box
+from edgepress.runtime.preprocess import prepare, to_input
 
 SPEC = InputSpec(8, 8)
 IMAGENET = InputSpec(224, 224, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), resize="crop", crop=0.875)

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from edgepress.core.errors import DataError
 from edgepress.core.inputs import InputSpec
+from edgepress.data.resize import fit
 
 MOST_PIXELS = 89_478_485
 """Images above this (268 MB once decoded, Pillow's own threshold) are refused by their header, before decoding."""
@@ -61,37 +62,11 @@ def _in_color(image: Image.Image, color: str) -> Image.Image:
     return image.convert(color)
 
 
-def to_array(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
-    """Return `image` at the size of `spec` as uint8 `(height, width, channels)`, resized as `spec.resize` says."""
-    wide, high = _covering(image.size, spec)
-    left, top = round((wide - spec.width) / 2), round((high - spec.height) / 2)
-    if max(wide, high) <= 16 * max(spec.width, spec.height):
-        image = image.resize((wide, high), Image.Resampling.BILINEAR)
-        image = image.crop((left, top, left + spec.width, top + spec.height))
-    else:  # the same, to one unit of the 8 bits, without the giant that a very long image would become
-        across, down = image.width / wide, image.height / high
-        right, bottom = (left + spec.width) * across, (top + spec.height) * down
-        box = (left * across, top * down, min(right, image.width), min(bottom, image.height))
-        image = image.resize((spec.width, spec.height), Image.Resampling.BILINEAR, box)
-    array = np.asarray(image, np.uint8).reshape(spec.height, spec.width, spec.channels)
-    return array[..., ::-1] if spec.color == "BGR" else array
-
-
-def _covering(size: tuple[int, int], spec: InputSpec) -> tuple[int, int]:
-    """Return the (width, height) that an image of `size` is resized to before its center is cut out: for the crop of
-    ImageNet, the shorter side at 256 of which 224 are kept."""
-    if spec.resize == "stretch":
-        return spec.width, spec.height
-    width, height = size
-    wide, high = int(spec.width / spec.crop + 1e-6), int(spec.height / spec.crop + 1e-6)
-    return (wide, wide * height // width) if wide * height >= high * width else (high * width // height, high)
-
-
 def load_array(source: bytes | Path, spec: InputSpec) -> NDArray[np.uint8]:
     """Return the image at `source` as `spec` wants it; raise `BadImageError` where it cannot be used."""
     # Twice the size that is kept: the last halving is the resize's, so that a draft leaves no visible trace.
     draft = (round(2 * spec.width / spec.crop), round(2 * spec.height / spec.crop))
-    return to_array(open_image(source, "L" if spec.channels == 1 else "RGB", draft), spec)
+    return fit(open_image(source, "L" if spec.channels == 1 else "RGB", draft), spec)
 
 
 def check_image(source: bytes) -> str | None:

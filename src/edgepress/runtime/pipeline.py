@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from edgepress.core.artifact import Program, Signature
 from edgepress.core.errors import DataError
+from edgepress.data.resize import Box, fit, source_box
 from edgepress.runtime.predictor import EnginePredictor
-from edgepress.runtime.preprocess import Box, ImageLike, fit, open_image, source_box
+from edgepress.runtime.preprocess import ImageLike, open_image
 from edgepress.tasks.base import tasks
 from edgepress.tasks.classification import Prediction
 from edgepress.tasks.cross_entropy import VOID

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgepress.core.errors import DataError
 from edgepress.core.inputs import InputSpec
+from edgepress.data.resize import fit
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
@@ -22,11 +23,6 @@ size from which Pillow itself warns."""
 _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, AttributeError, struct.error
 )  # fmt: skip
-
-_LONG = 16  # images longer than 16 times their width are not resized as a whole
-
-Box = tuple[float, float, float, float]
-"""`(left, top, right, bottom)` in pixels of the source image."""
 
 
 def prepare(image: ImageLike, spec: InputSpec) -> NDArray[np.uint8]:
@@ -62,26 +58,6 @@ def open_image(image: ImageLike, spec: InputSpec) -> Image.Image:
         raise DataError(f"{path}: cannot be read ({error})") from None
 
 
-def fit(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
-    """Return a PIL image of mode "RGB" or "L" as uint8 `(height, width, channels)` of `spec`; bilinear, antialiased."""
-    width, height, left, top = _geometry(image.size, spec)
-    if width * height <= _LONG * (spec.width / spec.crop) * (spec.height / spec.crop):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        image = image.crop((left, top, left + spec.width, top + spec.height))
-    else:  # the same, to a unit of the 8 bits, without a giant in between
-        image = image.resize((spec.width, spec.height), Image.Resampling.BILINEAR, source_box(image.size, spec))
-    pixels = np.asarray(image).reshape(spec.height, spec.width, spec.channels)
-    return pixels[:, :, ::-1].copy() if spec.color == "BGR" else pixels
-
-
-def source_box(size: tuple[int, int], spec: InputSpec) -> Box:
-    """Return the part of an image of `size` (width, height) that the network sees."""
-    width, height, left, top = _geometry(size, spec)
-    across, down = size[0] / width, size[1] / height
-    right, bottom = (left + spec.width) * across, (top + spec.height) * down
-    return left * across, top * down, min(right, size[0]), min(bottom, size[1])
-
-
 def to_input(images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
     """Return uint8 `images` `(N, height, width, channels)` as what a network takes: float32, channels first.
 
@@ -96,23 +72,6 @@ def to_input(images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
     result = np.empty((len(images), *spec.shape), np.float32)
     np.multiply(images.transpose(0, 3, 1, 2), scale, out=result, casting="same_kind")
     return np.add(result, shift, out=result)
-
-
-def _geometry(size: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:
-    """Return the width and height to which an image of `size` is resized, and the left and top of the crop from there.
-
-    For `crop` this is the ImageNet evaluation crop, to the pixel as torchvision does it: resize the shorter side to
-    `height / crop`, cut the center. Where the input is not square, the image is resized so as to just cover it.
-    """
-    if spec.resize == "stretch":
-        return spec.width, spec.height, 0, 0
-    width, height = size
-    inner_width, inner_height = (int(side / spec.crop + 1e-6) for side in (spec.width, spec.height))
-    if width * inner_height <= height * inner_width:
-        full_width, full_height = inner_width, inner_width * height // width
-    else:
-        full_width, full_height = inner_height * width // height, inner_height
-    return full_width, full_height, round((full_width - spec.width) / 2), round((full_height - spec.height) / 2)
 
 
 def _upright(image: Image.Image, mode: str, where: str) -> Image.Image:

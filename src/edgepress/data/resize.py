@@ -1,0 +1,49 @@
+"""From an image of any size to the pixels a network sees: what `InputSpec.resize` means, in one place."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgepress.core.inputs import InputSpec
+
+_LONG = 16  # larger than this many times the pixels kept, an image is not resized as a whole
+
+Box = tuple[float, float, float, float]
+"""`(left, top, right, bottom)` in pixels of the source image."""
+
+
+def fit(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
+    """Return a PIL image of mode "RGB" or "L" as uint8 `(height, width, channels)` of `spec`; bilinear, antialiased."""
+    width, height, left, top = _geometry(image.size, spec)
+    if width * height <= _LONG * (spec.width / spec.crop) * (spec.height / spec.crop):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.crop((left, top, left + spec.width, top + spec.height))
+    else:  # the same, to a unit of the 8 bits, without a giant in between
+        image = image.resize((spec.width, spec.height), Image.Resampling.BILINEAR, source_box(image.size, spec))
+    pixels = np.asarray(image).reshape(spec.height, spec.width, spec.channels)
+    return pixels[:, :, ::-1].copy() if spec.color == "BGR" else pixels
+
+
+def source_box(size: tuple[int, int], spec: InputSpec) -> Box:
+    """Return the part of an image of `size` (width, height) that the network sees."""
+    width, height, left, top = _geometry(size, spec)
+    across, down = size[0] / width, size[1] / height
+    right, bottom = (left + spec.width) * across, (top + spec.height) * down
+    return left * across, top * down, min(right, size[0]), min(bottom, size[1])
+
+
+def _geometry(size: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:
+    """Return the width and height to which an image of `size` is resized, and the left and top of the crop from there.
+
+    For `crop` this is the ImageNet evaluation crop, to the pixel as torchvision does it: resize the shorter side to
+    `height / crop`, cut the center. Where the input is not square, the image is resized so as to just cover it.
+    """
+    if spec.resize == "stretch":
+        return spec.width, spec.height, 0, 0
+    width, height = size
+    inner_width, inner_height = (int(side / spec.crop + 1e-6) for side in (spec.width, spec.height))
+    if width * inner_height <= height * inner_width:
+        full_width, full_height = inner_width, inner_width * height // width
+    else:
+        full_width, full_height = inner_height * width // height, inner_height
+    return full_width, full_height, round((full_width - spec.width) / 2), round((full_height - spec.height) / 2)
