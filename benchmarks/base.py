@@ -18,14 +18,14 @@ from edgepress.measure import environment
 from edgepress.measure.rows import Better, Row, merge_csv
 
 ROOT = Path(__file__).resolve().parent.parent
-WORK = ROOT / "benchmarks" / "work"
+WORK = ROOT / "benchmarks" / "scratch"
 RECIPES = ROOT / "benchmarks" / "recipes"
 ZOO = ROOT / "zoo"
 
 
 @dataclass(frozen=True)
 class Options:
-    """How figures are made. `quick` is a trial of the script in seconds, whose rows stay in `benchmarks/work`."""
+    """How figures are made. `quick` is a trial of the script in seconds, whose rows stay in `benchmarks/scratch`."""
 
     topic: str
     figure: str = ""
@@ -68,7 +68,7 @@ def main(topic: str, figures: Sequence[str], arguments: Sequence[str] | None = N
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{topic}", description=f"Remake results/{topic}.csv.")
     parser.add_argument("--only", default="", metavar="A,B", help=f"some of: {', '.join(figures)}")
     parser.add_argument(
-        "--quick", action="store_true", help="try the script in seconds; rows go to benchmarks/work/quick"
+        "--quick", action="store_true", help="try the script in seconds; rows go to benchmarks/scratch/quick"
     )
     parser.add_argument("--jobs", type=int, default=environment.physical_cores(), help="processes at a time")
     parser.add_argument("--seeds", type=_seeds, default=Options.seeds, metavar="0,1", help="the seeds of a training")

@@ -39,7 +39,7 @@ def folder_bytes(folder: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Copy what `benchmarks/work/chosen.json` names; return the exit code."""
+    """Copy what `benchmarks/scratch/chosen.json` names; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
     parser.add_argument("--chosen", type=Path, default=WORK / "chosen.json")
     parser.add_argument("--zoo", type=Path, default=ZOO)
