@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepress.train.augment import PLAIN, Augment, View, reflect
+from edgepress.train.augment import View, reflect
+from edgepress.train.config import PLAIN, Augment
 
 
 def images(count: int = 6, height: int = 5, width: int = 7) -> torch.Tensor:

@@ -83,7 +83,7 @@ def test_kept_outputs_are_those_of_a_live_teacher(tmp_path):
     teacher = TEACHER(None, context(tmp_path, data=data)).with_key("teacher")
     STUDENT(None, context(tmp_path, data=data, references={"$teacher": teacher}))
     from edgepress.models.inputs import normalize
-    from edgepress.train.augment import Augment
+    from edgepress.train.config import Augment
     from edgepress.train.loader import Loader
 
     loader = Loader(data.train, data.input, Augment(), 64, 0, torch.device("cpu"), views=2)

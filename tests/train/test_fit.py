@@ -114,3 +114,8 @@ def test_only_depthwise_convolutions_stay_in_fp32():
     with mode.applied(module), mode.autocast(torch.device("cpu")):
         module(torch.randn(2, 3, 8, 8))
     assert (seen["0"], seen["1"], seen["3"]) == (torch.bfloat16, torch.float32, torch.bfloat16)
+
+
+def test_a_misspelt_augmentation_is_told_before_any_training():
+    [problem] = dataclasses.replace(STAGE, augment={"padd": 4}).check()
+    assert problem == "field 'augment': unknown field 'padd'; did you mean 'pad'?"

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from edgepress.data.arrays import ArraySplit
-from edgepress.train.augment import PLAIN, Augment
+from edgepress.train.config import PLAIN, Augment
 from edgepress.train.loader import Loader
 from train.helpers import SPEC, stripes
 

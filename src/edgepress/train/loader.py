@@ -10,7 +10,8 @@ from torch import Tensor
 from edgepress.core.inputs import InputSpec
 from edgepress.data.base import Split
 from edgepress.data.prefetch import prefetch
-from edgepress.train.augment import Augment, View, generator, reflect
+from edgepress.train.augment import View, generator, reflect
+from edgepress.train.config import Augment
 
 # These keep the streams that shuffle and blend apart from the streams that augment.
 _ORDER, _BLEND = 1_000_003, 1_000_033

@@ -15,7 +15,7 @@ from edgepress.core.stage import Context
 from edgepress.data.base import Data, Split
 from edgepress.models.build import new_model
 from edgepress.tasks.base import Task, tasks
-from edgepress.train.augment import Augment
+from edgepress.train.config import Augment
 from edgepress.train.fit import Evaluate, FitConfig, fit, predictor_of
 from edgepress.train.loader import Loader
 from edgepress.train.memory import kept_memory
@@ -87,7 +87,7 @@ def require_same_task(signature: Signature, data: Data) -> None:
     ]
     wrong = [f"{what}: the network has {a}, the data set {data.name!r} has {b}" for what, a, b in pairs if a != b]
     if wrong:
-        raise ConfigError(wrong[0])
+        raise ConfigError(wrong)
 
 
 def _start(stage: Fitting, artifact: Model | None, ctx: Context) -> Model:
@@ -111,4 +111,5 @@ def _config(stage: Fitting) -> FitConfig:
 
 
 def default_device() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,11 +1,15 @@
 """The stages `train` and `distill`. Distillation is training with another objective: both run the one loop."""
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from edgepress.core.artifact import Artifact, Model
+from edgepress.core.config import parse
+from edgepress.core.errors import ConfigError
 from edgepress.core.stage import Context, Stage, stages
+from edgepress.train.config import Augment
 
 if TYPE_CHECKING:
     from edgepress.train.objectives.base import Objective
@@ -16,7 +20,7 @@ class Fitting(Stage):
     """The fields that every training shares.
 
     `model` starts from a fresh network of that name, built with `arguments`; without it the training goes on from the
-    stage before. `augment` holds the fields of `train.augment.Augment`; `views` limits the augmentations an image is
+    stage before. `augment` holds the fields of `train.config.Augment`; `views` limits the augmentations an image is
     seen in (0: a new one every epoch). See `train.fit.FitConfig` for the rest.
     """
 
@@ -58,15 +62,19 @@ class Fitting(Stage):
         wrong = [f"field {name!r} must be {range_}, got {getattr(self, name)}" for name, ok, range_ in ranges if not ok]
         if self.arguments and self.model is None:
             wrong.append("field 'arguments' belongs to a 'model', and none is named")
+        try:
+            parse(Augment, self.augment, "field 'augment'")
+        except ConfigError as error:
+            wrong += error.problems
         return wrong
 
     def smoke(self) -> Self:
         """Return one epoch of this training, in small batches so that it has some steps."""
         return replace(self, epochs=1, batch=min(self.batch, 64), views=min(self.views, 1))
 
+    @abstractmethod
     def objective(self) -> "Objective":
         """Return what this training minimizes."""
-        raise NotImplementedError("each training stage says what it minimizes")
 
     def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
         from edgepress.train.run import run_fit
