@@ -58,9 +58,8 @@ class Job:
     def sets(self) -> list[str]:
         """Return what is set over the file: name, seed, and where the teacher's weights lie."""
         own = [f"name={self.name}", f"seed={self.seed}"]
-        if self.recipe.endswith("-kd"):
+        if self.recipe.endswith(("-kd", "-qat")):
             own.append(f"teacher.weights={public_weights(TEACHER)}")
-        if self.recipe == "resnet20-kd":
             own.append(f"start.weights={public_weights(START)}")
         return own
 
