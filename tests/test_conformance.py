@@ -23,7 +23,13 @@ from edgepress.train.objectives.base import objectives
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted([*ROOT.glob("recipes/*.yaml"), *ROOT.glob("benchmarks/recipes/*.yaml")])
-REQUIRED: dict[str, Any] = {"epochs": 1, "model": "cifar_resnet8", "teacher": "$teacher", "root": "photos"}
+REQUIRED: dict[str, Any] = {
+    "epochs": 1,
+    "model": "cifar_resnet8",
+    "teacher": "$teacher",
+    "root": "photos",
+    "budget": {"macs": 1_000_000},
+}
 """Values for fields without a default, by the field's name."""
 
 

@@ -1,0 +1,1 @@
+"""Structured and unstructured pruning: score the sites, allocate a budget in the user's units, cut."""
