@@ -73,7 +73,7 @@ def test_any_cut_or_patch_of_a_good_one(position, patch):
 
 def test_good_one_survives():
     manifest = decode(json.dumps(GOOD).encode())
-    assert manifest.name == "good" and manifest.format == FORMAT and manifest.post == "softmax"
+    assert manifest.name == "good" and manifest.format == 1 and manifest.post == "softmax"
     assert json.loads(encode(manifest)) == GOOD
 
 

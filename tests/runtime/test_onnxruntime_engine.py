@@ -149,7 +149,7 @@ def test_the_file_must_fit_the_manifest():
         load(data, InputSpec(9, 8))
     with pytest.raises(BundleError, match="4 labels"):
         load(data, labels=(*LABELS, "more"))
-    with pytest.raises(BundleError, match=r"no model.onnx, only other.bin"):
+    with pytest.raises(BundleError, match=r"no model.onnx and no model.packed, only other.bin"):
         ENGINE.load(replace(classifier(SPEC), files={"other.bin": b""}), 1)
 
 

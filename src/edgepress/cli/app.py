@@ -9,6 +9,7 @@ import os
 import pkgutil
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -81,6 +82,7 @@ class App(click.Group):
         """Run a command and end the process with its exit code."""
         if not extra.pop("standalone_mode", True):
             return super().main(args, prog_name, standalone_mode=False, **extra)
+        warnings.formatwarning = _format_warning
         try:
             code = super().main(args, prog_name or "edgepress", standalone_mode=False, **extra)
             sys.stdout.flush()
@@ -113,6 +115,14 @@ def message(error: EdgepressError) -> str:
     if len(problems) == 1:
         return f"Error: {problems[0]}"
     return "\n".join([f"Error: {len(problems)} problems", *(f"  - {problem}" for problem in problems)])
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Return a warning of ours as one paragraph, one of another library with the place it comes from."""
+    where = "" if category.__module__.startswith("edgepress.") else f"{filename}:{lineno}: {category.__name__}: "
+    return f"Warning: {where}{message}\n"
 
 
 def _leave_closed_pipe() -> NoReturn:

@@ -47,6 +47,7 @@ def command(as_json: bool) -> None:
             "  cores": f"{machine['physical_cores']} physical, {machine['logical_cores']} logical",
             "  instructions": ", ".join(name for name, has in machine["instructions"].items() if has) or "none known",
             "  absent": ", ".join(name for name, has in machine["instructions"].items() if not has),
+            "  INT8": machine["int8"],
             "  memory": f"{machine['memory_bytes'] / 2**30:.1f} GiB" if machine["memory_bytes"] else "unknown",
             "  governor": machine["governor"] or "unknown (not told by this kernel)",
             "  system": machine["system"],
@@ -71,6 +72,7 @@ def _machine() -> dict[str, Any]:
     import platform
 
     from edgepress.measure import environment
+    from edgepress.runtime.hardware import this_machine
 
     features = environment.cpu_features()
     known = _ARM if platform.machine().lower().startswith(("arm", "aarch")) else _X86
@@ -79,6 +81,7 @@ def _machine() -> dict[str, Any]:
         "physical_cores": environment.physical_cores(),
         "logical_cores": environment.logical_cores(),
         "instructions": {name: any(feature in features for feature in any_of) for name, any_of in known.items()},
+        "int8": this_machine().describe(),
         "memory_bytes": environment.memory_bytes(),
         "governor": environment.governor(),
         "system": f"{platform.system()} {platform.release()} ({platform.machine()})",

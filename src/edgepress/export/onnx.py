@@ -18,13 +18,17 @@ from edgepress.core.errors import EdgepressError
 from edgepress.export.fake import Quantizer
 from edgepress.export.formats import formats
 from edgepress.export.graph import trace
+from edgepress.export.packed import compress
 from edgepress.export.parity import check
 from edgepress.export.qdq import DOMAIN, FAKE, lower
+from edgepress.export.saturation import exact_on
 from edgepress.export.slim import slim
+from edgepress.runtime.hardware import PROVENANCE
+from edgepress.runtime.packed import PACKED, PLAIN
 
 OPSET = 20
 IR_VERSION = 10
-FILE = "model.onnx"
+FILE = PLAIN
 
 
 @formats.register("onnx")
@@ -32,13 +36,17 @@ def export_onnx(model: Model, samples: NDArray[np.uint8]) -> Program:
     """Return `model` as a program for ONNX Runtime, proven on `samples` to compute what the network computes.
 
     The file takes "input", float32 `(batch, channels, height, width)` with any batch, and gives "output". A quantized
-    network becomes a QDQ graph with int8 weights. `samples` are real images, uint8 `(N, height, width, channels)`.
+    network becomes a QDQ graph with int8 weights; where some have fewer than 8 bits the file is stored packed, and
+    the runtime unpacks it while loading. `samples` are real images, uint8 `(N, height, width, channels)`.
 
     Raises `ParityError` with the numbers where the runtime disagrees with the network, `EdgepressError` where the
     network cannot be written as ONNX.
     """
     data = to_onnx(model)
-    program = Program(model.signature, "onnxruntime", model.precision, {FILE: data}, provenance(model))
+    about = provenance(model)
+    if model.precision != "fp32":
+        about[PROVENANCE] = exact_on(data)
+    program = Program(model.signature, "onnxruntime", model.precision, _files(model, data), about)
     return check(model, program, samples)
 
 
@@ -82,6 +90,12 @@ def provenance(model: Model) -> dict[str, Any]:
         "format": {"name": "onnx", "opset": OPSET},
         "versions": {"torch": torch.__version__, "onnx": onnx.__version__},
     }
+
+
+def _files(model: Model, data: bytes) -> dict[str, bytes]:
+    schemes = [part.scheme for part in model.module.modules() if isinstance(part, Quantizer)]
+    narrow = any(scheme.signed and scheme.bits < 8 for scheme in schemes)  # only weights are signed
+    return {PACKED: compress(data)} if narrow else {PLAIN: data}
 
 
 class _Symbolic(nn.Module):

@@ -15,7 +15,7 @@ class Export(Stage):
 
     gives: ClassVar[str] = "program"
 
-    to: Literal["onnx"] = "onnx"
+    to: Literal["onnx", "onnx-fp16"] = "onnx"
     parity: int = 512
 
     def check(self) -> list[str]:

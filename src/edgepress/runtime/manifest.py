@@ -15,10 +15,15 @@ from edgepress.core.artifact import Program, Signature, TaskName
 from edgepress.core.config import STRICT, parse
 from edgepress.core.errors import BundleError, ConfigError
 from edgepress.core.inputs import InputSpec
+from edgepress.runtime.packed import PACKED
 
 MANIFEST = "manifest.json"
-FORMAT = 1
-"""Raised by one when an older edgepress could not read, or would misread, what is written now."""
+FORMAT = 2
+"""The newest format that is read; raised by one when an older edgepress could not read, or would misread, a bundle.
+
+Written is the oldest that does: 2 where the weights are packed, else 1.
+"""
+OLDEST_FORMAT = 1
 
 MAX_MANIFEST_BYTES = 4 << 20  # 21,841 ImageNet labels with their synonyms take 0.7 MB
 MAX_BUNDLE_BYTES = 2 << 30  # protobuf, and so ONNX, ends there
@@ -102,7 +107,7 @@ def manifest_of(program: Program, name: str) -> Manifest:
     try:
         files = tuple(FileEntry(file, len(data), digest(data)) for file, data in program.files.items())
         return Manifest(
-            format=FORMAT,
+            format=FORMAT if PACKED in program.files else OLDEST_FORMAT,
             name=str(program.provenance.get("name", name)),
             task=signature.task,
             input=signature.input,
@@ -163,9 +168,9 @@ def _check_format(given: object, where: str) -> None:
             f"{where}: format {_short(str(given))} is newer than {FORMAT}, the newest this edgepress reads; "
             "run `pip install --upgrade edgepress`, or export the bundle again with this version"
         )
-    if given < FORMAT:
+    if given < OLDEST_FORMAT:
         raise BundleError(
-            f"{where}: format {_short(str(given))} is older than {FORMAT}, the oldest this edgepress reads; "
+            f"{where}: format {_short(str(given))} is older than {OLDEST_FORMAT}, the oldest this edgepress reads; "
             "export the bundle again, or install the edgepress that wrote it"
         )
 

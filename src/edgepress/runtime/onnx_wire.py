@@ -1,4 +1,4 @@
-"""The one question we ask an ONNX file before a library may open it: does it want data from other files?
+"""The protobuf under an ONNX file, and the question asked before a library may open it: does it want other files?
 
 The base install has no onnx package, so this walks the protobuf wire format
 (https://protobuf.dev/programming-guides/encoding) along the paths on which a tensor can lie
@@ -38,40 +38,43 @@ def _any_external(message: memoryview, kind: str, depth: int) -> bool:
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
     if kind == "tensor":
-        return any(
-            number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0) for number, value in _fields(message)
-        )
+        values = [(number, value) for number, value, _ in fields(message)]
+        return any(number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0) for number, value in values)
     below = _PATHS[kind]
     return any(
         _any_external(value, below[number], depth + 1)
-        for number, value in _fields(message)
+        for number, value, _ in fields(message)
         if number in below and isinstance(value, memoryview)
     )
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield field numbers with their values: an int, or the bytes of a length-delimited or fixed-width field."""
+def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview, int]]:
+    """Yield the number, the value and the end of every field; a value is an int, or the bytes of any other field.
+
+    Raises `IndexError` or `ValueError` where `message` is no protobuf message.
+    """
     position, end = 0, len(message)
     while position < end:
-        tag, position = _varint(message, position)
+        tag, position = varint(message, position)
         wire = tag & 7
         if wire == 0:
-            value, position = _varint(message, position)
-            yield tag >> 3, value
+            value, position = varint(message, position)
+            yield tag >> 3, value, position
             continue
         if wire == 2:
-            length, position = _varint(message, position)
+            length, position = varint(message, position)
         elif wire in (1, 5):
             length = 8 if wire == 1 else 4
         else:
             raise ValueError(f"wire type {wire} at byte {position}")
         if position + length > end:
             raise ValueError("truncated")
-        yield tag >> 3, message[position : position + length]
         position += length
+        yield tag >> 3, message[position - length : position], position
 
 
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
+def varint(message: memoryview, position: int) -> tuple[int, int]:
+    """Return the number that begins at `position`, and where it ends; raise `IndexError` or `ValueError` otherwise."""
     value = message[position]
     position += 1
     if value < 0x80:

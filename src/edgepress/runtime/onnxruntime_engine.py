@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import warnings
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from edgepress.core.artifact import Program, Signature
 from edgepress.core.errors import BundleError, DataError, MissingExtraError
 from edgepress.runtime.engine import Engine, Session, engines
+from edgepress.runtime.hardware import HardwareWarning, explain, may_saturate
 from edgepress.runtime.onnx_wire import refuse_external_data
+from edgepress.runtime.packed import onnx_file
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -69,18 +72,21 @@ class OnnxRuntimeEngine(Engine):
         return {"onnxruntime": str(_library().__version__)}
 
     def load(self, program: Program, threads: int) -> OnnxRuntimeSession:
-        """Return the file `model.onnx` of `program`, ready to run."""
+        """Return the ONNX file of `program`, unpacked where it is packed, ready to run."""
         if self.available():
             raise MissingExtraError("running an ONNX file", "deploy")
         if threads < 1:
             raise DataError(f"a network needs at least one thread, got {threads}")
-        if "model.onnx" not in program.files:
-            raise BundleError(f"the bundle holds no model.onnx, only {', '.join(sorted(program.files))}")
-        data = program.files["model.onnx"]
+        data = onnx_file(program)
         # A model loaded from bytes may still name files, which onnxruntime 1.31 opens relative to the working folder.
         refuse_external_data(data, "model.onnx")
+        options = _options(threads)
+        if may_saturate(program):
+            warnings.warn(explain(program), HardwareWarning, stacklevel=2)
+            # Signed weights become unsigned, for kernels that do not saturate. With VNNI this would only be slower.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            session: Any = _library().InferenceSession(data, _options(threads), providers=["CPUExecutionProvider"])
+            session: Any = _library().InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except _errors() as error:
             raise BundleError(f"onnxruntime cannot load model.onnx: {_plain(error)}; export it again") from None
         return OnnxRuntimeSession(session, program.signature)
