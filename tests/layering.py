@@ -16,6 +16,7 @@ LEVELS = (
     ("deploy",),
     ("export",),
     ("train", "prune", "factorize", "quantize", "search"),
+    ("chain",),
     ("measure",),
     ("recipes",),
     ("cli",),

@@ -83,6 +83,9 @@ class Stage(ABC):
     references: ClassVar[tuple[str, ...]] = ()
     """Fields that hold the name of an earlier stage, written `$name`."""
 
+    later: ClassVar[tuple[str, ...]] = ()
+    """Fields that came after others had results: at their default they are not in the key, so those results stay."""
+
     files: ClassVar[tuple[str, ...]] = ()
     """Fields that hold a file whose content, not its path, belongs into the key."""
 
@@ -104,7 +107,7 @@ class Stage(ABC):
 
 
 def _rooms() -> tuple[str, ...]:
-    rooms = ("models", "train", "prune", "factorize", "quantize", "search", "export")
+    rooms = ("models", "train", "prune", "factorize", "quantize", "search", "chain", "export")
     here = Path(__file__).parent.parent
     return tuple(f"edgepress.{room}.stages" for room in rooms if (here / room / "stages.py").exists())
 

@@ -6,6 +6,7 @@ The names of parameters stay those of the network (`layer1.0.conv1.weight`), so 
 import copy
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,22 @@ BATCH_NORMS = (aten._native_batch_norm_legit_no_training.default, aten.batch_nor
 CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding)
 VIEWS = (aten.view.default, aten._unsafe_view.default)
 FOLDS = (*CONVOLUTIONS, aten.linear.default, aten.conv_transpose2d.input)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What a batch norm was, and the layer before it had, before the two became one: kept in `node.meta["folded"]`.
+
+    `weight` and `bias` are the layer's own; the others are those of the batch norm, each `(channels,)`.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    gamma: torch.Tensor
+    beta: torch.Tensor
+    mean: torch.Tensor
+    variance: torch.Tensor
+    epsilon: float
 
 
 def trace(module: nn.Module, signature: Signature, for_integers: bool = True) -> fx.GraphModule:
@@ -162,6 +179,7 @@ def _fold_batch_norms(graph_module: fx.GraphModule, for_integers: bool) -> None:
         factor, shift = _affine(graph_module, norm)
         source = norm.args[0]
         if _foldable(source):
+            source.meta["folded"] = _before_folding(graph_module, source, norm)  # type: ignore[union-attr]
             _fold(graph_module, source, factor, shift)
             result = source
         elif for_integers and len(shape_of(source)) == 4:
@@ -190,10 +208,27 @@ def _affine(graph_module: fx.GraphModule, norm: fx.Node) -> tuple[torch.Tensor, 
     tensors = [parameter_of(graph_module, argument) for argument in norm.args[1:5]]
     gamma, beta, mean, variance = (None if t is None else t.detach().double() for t in tensors)
     assert mean is not None and variance is not None
-    factor = (variance + float(norm.args[-1 if norm.target is BATCH_NORMS[0] else 7])).rsqrt()  # type: ignore[arg-type]
+    factor = (variance + _epsilon(norm)).rsqrt()
     factor = factor if gamma is None else factor * gamma
     shift = -mean * factor
     return factor, shift if beta is None else shift + beta
+
+
+def _epsilon(norm: fx.Node) -> float:
+    return float(norm.args[-1 if norm.target is BATCH_NORMS[0] else 7])  # type: ignore[arg-type]
+
+
+def _before_folding(graph_module: fx.GraphModule, source: Any, norm: fx.Node) -> Folded:
+    own = [parameter_of(graph_module, argument) for argument in source.args[1:3]]
+    weight, bias = own[0], own[1] if len(own) > 1 else None
+    gamma, beta, mean, variance = (parameter_of(graph_module, argument) for argument in norm.args[1:5])
+    assert weight is not None and mean is not None and variance is not None
+    gamma = torch.ones_like(mean) if gamma is None else gamma
+    beta = torch.zeros_like(mean) if beta is None else beta
+    copies = (t.detach().clone() for t in (gamma, beta, mean, variance))
+    return Folded(
+        weight.detach().clone(), None if bias is None else bias.detach().clone(), *copies, epsilon=_epsilon(norm)
+    )
 
 
 def _fold(graph_module: fx.GraphModule, source: fx.Node, factor: torch.Tensor, shift: torch.Tensor) -> None:

@@ -13,7 +13,7 @@ What the table does not name stays in floating point.
 
 import operator
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from torch import fx, nn
@@ -103,7 +103,8 @@ FIXED_RANGES = {aten.sigmoid.default: (0.0, 1.0), aten.hardsigmoid.default: (0.0
 class Site:
     """One quantizer in the graph: it follows `node`; sites with the same `quantizer` share scale and zero point.
 
-    Recorded in the model's edits, so that loading replays what was decided instead of deciding again.
+    `only` names the operations that read `node` through it; none: all do. Recorded in the model's edits, so that
+    loading replays what was decided instead of deciding again.
     """
 
     __pydantic_config__ = STRICT
@@ -114,6 +115,7 @@ class Site:
     signed: bool
     axis: int | None
     channels: int
+    only: tuple[str, ...] = ()
 
     @property
     def scheme(self) -> Scheme:
@@ -139,27 +141,51 @@ def rule_of(node: fx.Node) -> Rule:
     return rule if rule.when(node) else FLOAT
 
 
-def place(graph_module: fx.GraphModule, weights: int = 8, activations: int = 8) -> Placement:
+def place(graph_module: fx.GraphModule, weights: int = 8, activations: int = 8, first_last: int = 8) -> Placement:
     """Return where quantizers of these bit widths go in a traced network. Nothing is changed.
 
-    Raises `EdgepressError` where the network has nothing to quantize.
+    The weights of the first and the last layer get `first_last` bits where that is more. Fewer than 8 bits for
+    `activations` are given to what convolutions and linear layers read, those two layers excepted: additions, products
+    and pooling keep 8, as in LSQ and APoT. A value that both kinds read is rounded to 8 bits, and again for the
+    weighted one. Raises `EdgepressError` where the network has nothing to quantize.
     """
     nodes = list(graph_module.graph.nodes)
     rules = {node: _applicable(graph_module, node) for node in nodes}
     integer = _integer_values(nodes, rules)
     rules = {n: r if r.kind not in ("integer",) or integer[n] else FLOAT for n, r in rules.items()}
-    sites: dict[fx.Node, Site] = {}
+    weighted = [n for n in nodes if rules[n].kind == "weighted"]
+    if not weighted:
+        raise EdgepressError("this network has no convolution, linear layer or matmul that could be quantized")
+    outer = _outer(weighted)
+    sites: dict[fx.Node, list[Site]] = {}
     for node in nodes:
         if _is_tensor(node) and node.op != "get_attr" and _needed(node, rules) and not _deferred(node, rules):
-            sites[node] = _activation_site(node, rules[node], sites, activations)
-    for node in nodes:
-        weight = node.args[1] if rules[node].kind == "weighted" else None
+            sites[node] = _activation_sites(node, rules, sites, outer, activations)
+    for node in weighted:
+        weight = node.args[1]
         tensor = parameter_of(graph_module, weight)
         if isinstance(weight, fx.Node) and tensor is not None:
-            sites[weight] = Site(weight.name, weight.name, weights, True, 0, tensor.shape[0])
-    if not any(r.kind == "weighted" for r in rules.values()):
-        raise EdgepressError("this network has no convolution, linear layer or matmul that could be quantized")
-    return Placement(tuple(sites[n] for n in nodes if n in sites), _left_in_float(nodes, rules))
+            bits = max(weights, first_last) if node in outer else weights
+            sites[weight] = [Site(weight.name, weight.name, bits, True, 0, tensor.shape[0])]
+    return Placement(tuple(site for n in nodes for site in sites.get(n, ())), _left_in_float(nodes, rules))
+
+
+def _outer(weighted: list[fx.Node]) -> set[fx.Node]:
+    """Return the weighted operations that no other one comes before, and those that none comes after."""
+    first: set[fx.Node] = set()
+    last = set(weighted)
+    behind: dict[fx.Node, bool] = {}
+    known = set(weighted)
+    for node in weighted[0].graph.nodes:
+        behind[node] = any(behind[n] or n in known for n in node.all_input_nodes)
+        if node in known and not behind[node]:
+            first.add(node)
+    ahead: set[fx.Node] = set()
+    for node in reversed(weighted[0].graph.nodes):
+        if any(user in ahead or user in known for user in node.users):
+            ahead.add(node)
+            last.discard(node)
+    return first | last
 
 
 def insert(graph_module: fx.GraphModule, sites: tuple[Site, ...]) -> dict[str, Quantizer]:
@@ -168,22 +194,26 @@ def insert(graph_module: fx.GraphModule, sites: tuple[Site, ...]) -> dict[str, Q
     Raises `BundleError` where a recorded site is not in the graph.
     """
     nodes = {node.name: node for node in graph_module.graph.nodes}
-    absent = [site.node for site in sites if site.node not in nodes]
+    absent = [name for site in sites for name in (site.node, *site.only) if name not in nodes]
     if absent:
         raise BundleError(
             f"the recorded quantizer of {absent[0]!r} ({len(absent)} in all) has no place in this network: it was saved"
             " from another structure, or traced by a PyTorch version that writes it differently"
         )
     found: dict[str, Quantizer] = {}
+    after: dict[str, fx.Node] = {}
     graph_module.add_module("quantizers", nn.Module())
     for site in sites:
         if site.quantizer not in found:
             found[site.quantizer] = Quantizer(site.scheme, site.channels)
             graph_module.add_submodule(f"quantizers.{site.quantizer}", found[site.quantizer])
-        node = nodes[site.node]
+        node = after[site.node] if site.only else nodes[site.node]
         with graph_module.graph.inserting_after(node):
             quantized = graph_module.graph.call_module(f"quantizers.{site.quantizer}", (node,))
-        node.replace_all_uses_with(quantized, delete_user_cb=lambda user, own=quantized: user is not own)
+        readers = {nodes[name] for name in site.only} or set(node.users) - {quantized}
+        node.replace_all_uses_with(quantized, delete_user_cb=readers.__contains__)
+        if not site.only:
+            after[site.node] = quantized
         quantized.meta = dict(node.meta)
     graph_module.graph.lint()
     graph_module.recompile()
@@ -238,17 +268,39 @@ def _deferred(node: fx.Node, rules: dict[fx.Node, Rule]) -> bool:
     return rules[node].kind in ("weighted", "integer") and len(users) == 1 and rules[users[0]].kind == "clamp"
 
 
-def _activation_site(node: fx.Node, rule: Rule, sites: dict[fx.Node, Site], bits: int) -> Site:
-    shared = _held_by(node, sites) if rule.kind == "moving" else None
-    return Site(node.name, shared.quantizer if shared else node.name, bits, False, None, 1)
+def _activation_sites(
+    node: fx.Node,
+    rules: dict[fx.Node, Rule],
+    sites: dict[fx.Node, list[Site]],
+    outer: set[fx.Node],
+    bits: int,
+) -> list[Site]:
+    shared = _held_by(node, sites) if rules[node].kind == "moving" else None
+    if shared:
+        return [replace(shared, node=node.name)]
+    if bits >= 8:
+        return [Site(node.name, node.name, 8, False, None, 1)]
+    narrow = [user for user in node.users if _reads_narrow(user, rules, outer)]
+    if len(narrow) == len(node.users):
+        return [Site(node.name, node.name, bits, False, None, 1)]
+    wide = Site(node.name, node.name, 8, False, None, 1)
+    direct = tuple(user.name for user in narrow if rules[user].kind == "weighted")
+    return [wide, Site(node.name, f"{node.name}_narrow", bits, False, None, 1, direct)] if direct else [wide]
 
 
-def _held_by(node: fx.Node, sites: dict[fx.Node, Site]) -> Site | None:
+def _reads_narrow(node: fx.Node, rules: dict[fx.Node, Rule], outer: set[fx.Node]) -> bool:
+    """Return whether `node` is, or only hands codes on to, weighted operations that take narrow activations."""
+    if rules[node].kind == "moving":
+        return bool(node.users) and all(_reads_narrow(user, rules, outer) for user in node.users)
+    return rules[node].kind == "weighted" and node not in outer
+
+
+def _held_by(node: fx.Node, sites: dict[fx.Node, list[Site]]) -> Site | None:
     """Return the site whose codes a moving operation hands on."""
     source = _inputs(node)[0]
-    if source in sites or not _rule_is_list(source):
-        return sites.get(source)
-    return sites.get(_inputs(source)[0])
+    if source not in sites and _rule_is_list(source):
+        source = _inputs(source)[0]
+    return sites[source][0] if source in sites else None
 
 
 def _left_in_float(nodes: list[fx.Node], rules: dict[fx.Node, Rule]) -> tuple[str, ...]:

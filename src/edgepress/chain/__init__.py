@@ -1,0 +1,1 @@
+"""Stages that put edits and a training together: quantization-aware training."""
