@@ -36,6 +36,8 @@ def tensors(draw) -> list[np.ndarray]:
         count, bits, signed = draw(st.integers(0, 300)), draw(st.sampled_from(WIDTHS)), draw(st.booleans())
         low, high = limits(bits, signed)
         codes = np.clip(np.rint(rng.normal(0, 2 ** (bits - 3), count)), low, high)
+        if draw(st.booleans()):
+            codes = np.clip(codes // 2 * 2 + 1, -127 if signed else 0, 127 if signed else 255)
         kind = draw(st.sampled_from([np.float32, np.int64, np.int8 if signed else np.uint8]))
         found.append(codes.astype(kind))
     return found
@@ -58,6 +60,12 @@ def test_a_packed_file_takes_no_more_than_its_bits(bits: int) -> None:
     even_bytes, bell_bytes = (len(compress(model([codes]))) for codes in (even, bell))
     assert 20_000 * bits / 8 < even_bytes < 20_000 * bits / 8 + 150
     assert bell_bytes < even_bytes
+
+
+def test_two_bits_hold_four_odd_codes() -> None:
+    codes = (2 * np.random.default_rng(0).integers(-2, 2, 20_000) + 1).astype(np.int8)
+    assert set(codes.tolist()) == {-3, -1, 1, 3}
+    assert len(compress(model([codes]))) < 20_000 * 2 / 8 + 150
 
 
 def test_no_byte_is_without_meaning() -> None:

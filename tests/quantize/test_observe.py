@@ -5,12 +5,14 @@ import torch
 
 from edgepress.export.fake import Scheme
 from edgepress.quantize.observe import (
+    Entropy,
     Extremes,
     Histogram,
     MeanSquaredError,
     MinMax,
     Percentile,
     estimators,
+    symmetric_range,
     weight_range,
 )
 
@@ -79,3 +81,28 @@ def test_weight_range_is_best_per_channel() -> None:
     error = [((weight - (weight / s[:, None]).round().clamp(-3, 3) * s[:, None]) ** 2).sum(1) for s in (scales, widest)]
     assert (error[0] <= error[1]).all() and error[0][:3].sum() < error[1][:3].sum()
     assert scales[3] > 0
+
+
+def test_entropy_keeps_what_is_common_and_clips_what_is_rare(outliers: torch.Tensor) -> None:
+    low, high = Entropy().range(seen(outliers), UINT8)
+    assert 2.5 < high < 10 and low >= float(outliers.min())
+    even = torch.linspace(0, 1, 20_000)
+    assert Entropy().range(seen(even), UINT8) == (0.0, pytest.approx(1.0, abs=0.01))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (-4.0, 1.0), (0.0, 2.0), (-2.0, 0.0)])
+def test_a_symmetric_range_has_its_zero_point_in_the_middle_or_at_the_end(low: float, high: float) -> None:
+    first, last = symmetric_range(low, high, UINT8)
+    _, zero = UINT8.parameters(torch.tensor(first), torch.tensor(last))
+    assert first <= low and last >= high - 1e-6 and float(zero) == (0 if low >= 0 else 128)
+
+
+def test_one_range_for_all_channels_is_the_best_for_them_together() -> None:
+    scheme = Scheme(4, signed=True, axis=0)
+    weight = torch.randn(4, 50, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1.0], [3], [0.1], [0]])
+    low, high = weight_range(weight, scheme, per_tensor=True)
+    assert low.shape == (4,) and len(set(low.tolist())) == len(set(high.tolist())) == 1
+    best, _ = scheme.parameters(low[:1], high[:1])
+    widest, _ = scheme.parameters(weight.min()[None], weight.max()[None])
+    error = [((weight - (weight / s).round().clamp(-7, 7) * s) ** 2).sum() for s in (best, widest)]
+    assert error[0] <= error[1]

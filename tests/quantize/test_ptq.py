@@ -7,6 +7,7 @@ import torch
 
 from edgepress.core.errors import BundleError, ConfigError, DataError, EdgepressError
 from edgepress.export.fake import Quantizer
+from edgepress.export.graph import trace
 from edgepress.models.edits import replay
 from edgepress.models.predictor import TorchPredictor
 from edgepress.quantize.config import QuantizeConfig
@@ -110,8 +111,8 @@ def test_activations_that_overflow_are_named() -> None:
 
 
 def test_other_bit_widths_and_second_helpings_are_refused() -> None:
-    with pytest.raises(ConfigError, match="weights: 4 bits"):
-        quantize(make("Residual"), images(), QuantizeConfig(weights=4))
+    with pytest.raises(ConfigError, match="weights: 1 bits"):
+        quantize(make("Residual"), images(), QuantizeConfig(weights=1))
     assert len(Quantize(weights=9, activations=1, calibrate=0).check()) == 3
     assert Quantize().check() == []
     with pytest.raises(EdgepressError, match="already"):
@@ -123,3 +124,13 @@ def test_a_quantized_network_can_be_trained() -> None:
     module(torch.randn(2, 3, 8, 8)).square().sum().backward()
     grads = [p.grad for p in module.parameters()]
     assert all(g is not None and g.isfinite().all() for g in grads) and any((g != 0).any() for g in grads)  # type: ignore[union-attr]
+
+
+def test_a_trace_made_before_serves_as_well_and_stays_untouched() -> None:
+    model = make("SqueezeExcite")
+    traced = trace(model.module, model.signature)
+    results = [quantize(model, images(8), QuantizeConfig(equalization=True), traced) for _ in range(2)]
+    results.append(quantize(model, images(8), QuantizeConfig(equalization=True)))
+    states = [result.module.state_dict() for result in results]
+    assert all(state.keys() == states[0].keys() for state in states) and results[0].edits == results[2].edits
+    assert all(torch.equal(state[k], states[0][k]) for state in states for k in state)

@@ -11,7 +11,7 @@ from edgepress.core.errors import BundleError
 from edgepress.core.inputs import InputSpec
 from edgepress.runtime.bundle import read_bundle, read_manifest, save_bundle
 from edgepress.runtime.engine import engines
-from edgepress.runtime.packed import DEFLATED, FLOATS, HEADER, MAGIC, PACKED, PLAIN, SIGNED, expand, onnx_file
+from edgepress.runtime.packed import DEFLATED, FLOATS, HEADER, MAGIC, ODD, PACKED, PLAIN, SIGNED, expand, onnx_file
 
 from .tiny import classifier
 
@@ -58,7 +58,8 @@ def test_a_file_written_by_hand():
         (packed([(2, 5, 1)], [(0, 0, 5)], b"", b"\0"), "truncated: 5 of 2 bits take 2 bytes, got 1"),
         (packed([(9, 1, 1)], [(0, 0, 1)], b"", b"\0"), "unknown kind 9"),
         (packed([(0, 1, 1)], [(0, 0, 1)], b"", b"\0"), "unknown kind 0"),
-        (packed([(4 | 64, 1, 1)], [(0, 0, 1)], b"", b"\0"), "unknown kind 68"),
+        (packed([(4 | 128, 1, 1)], [(0, 0, 1)], b"", b"\0"), "unknown kind 132"),
+        (packed([(5 | ODD, 1, 1)], [(0, 0, 1)], b"", b"\0"), "unknown kind 69"),
         (packed([(8, 1, 1)], [(0, 1, 1)], b"", b"\0"), "a hole without a pool"),
         (packed([(8, 2, 2)], [(0, 0, 1)], b"", b"\0\0"), "2 numbers for 1 places"),
         (packed([(8, 1, 1)], [(5, 0, 1)], b"abcd", b"\0"), "holes beyond the end"),

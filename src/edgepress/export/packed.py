@@ -7,12 +7,14 @@ of floats. Nothing is decided here but how bytes are stored: `expand(compress(fi
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgepress.core.errors import EdgepressError
 from edgepress.runtime.onnx_wire import fields
-from edgepress.runtime.packed import DEFLATED, FLOATS, HEADER, MAGIC, SIGNED, Hole, Pool, expand
+from edgepress.runtime.packed import DEFLATED, FLOATS, HEADER, MAGIC, ODD, SIGNED, Hole, Pool, expand
 from edgepress.runtime.packing import WIDTHS, limits, pack
 
 FEWEST = 12
@@ -32,10 +34,11 @@ class _Tensor:
 
 @dataclass
 class _Gathered:
-    """Numbers of one kind: those of `bits` wide integers, or float32 where `bits` is 0."""
+    """Numbers of one kind: those of `bits` wide integers, all of them odd or not, or float32 where `bits` is 0."""
 
     bits: int
     signed: bool
+    odd: bool
     parts: list[memoryview] = field(default_factory=list)
 
     def items(self) -> int:
@@ -44,16 +47,16 @@ class _Gathered:
 
 def compress(data: bytes) -> bytes:
     """Return the packed file that `runtime.packed.expand` turns into the ONNX file `data` again, byte for byte."""
-    pools: dict[tuple[int, bool], _Gathered] = {}
+    pools: dict[tuple[int, bool, bool], _Gathered] = {}
     holes: list[Hole] = []
     text: list[memoryview] = []
     view, position = memoryview(data), 0
     for tensor in _initializers(view):
-        bits, signed = _width(tensor)
-        pool = pools.setdefault((bits, signed), _Gathered(bits, signed))
+        kind = _kind(tensor)
+        pool = pools.setdefault(kind, _Gathered(*kind))
         pool.parts.append(tensor.data)
-        items = len(tensor.data) // (1 if bits else 4)
-        holes.append(Hole(tensor.begin - position, list(pools).index((bits, signed)), items))
+        items = len(tensor.data) // (1 if pool.bits else 4)
+        holes.append(Hole(tensor.begin - position, list(pools).index(kind), items))
         text.append(view[position : tensor.begin])
         position = tensor.begin + len(tensor.data)
     text.append(view[position:])
@@ -95,14 +98,21 @@ def _initializers(data: memoryview) -> Iterator[_Tensor]:
                     yield _Tensor(kind, raw, begin)
 
 
-def _width(tensor: _Tensor) -> tuple[int, bool]:
-    """Return the narrowest width that holds all codes of `tensor`, 0 for float32, and whether they are signed."""
+def _kind(tensor: _Tensor) -> tuple[int, bool, bool]:
+    """Return the narrowest width that holds all codes of `tensor`, 0 for float32, whether they are signed, and odd."""
     if tensor.kind == _FLOAT32:
-        return 0, False
+        return 0, False, False
     signed = tensor.kind == _INT8
     codes = np.frombuffer(tensor.data, np.int8 if signed else np.uint8)
+    bits = _bits(codes, signed)
+    if 2 < bits <= 5 and bool((codes & 1).all()):
+        return _bits(codes >> 1, signed), signed, True
+    return bits, signed, False
+
+
+def _bits(codes: NDArray[Any], signed: bool) -> int:
     low, high = int(codes.min()), int(codes.max())
-    return next(b for b in WIDTHS if limits(b, signed)[0] <= low and high <= limits(b, signed)[1]), signed
+    return next(b for b in WIDTHS if limits(b, signed)[0] <= low and high <= limits(b, signed)[1])
 
 
 def _stored(pool: _Gathered) -> tuple[Pool, bytes]:
@@ -112,7 +122,8 @@ def _stored(pool: _Gathered) -> tuple[Pool, bytes]:
         body = deflate(np.frombuffer(raw, np.uint8).reshape(items, 4).T.tobytes())
         return Pool(FLOATS, items, len(body)), body
     codes = np.frombuffer(raw, np.int8 if pool.signed else np.uint8)
-    sign = SIGNED if pool.signed else 0
+    codes = codes >> 1 if pool.odd else codes
+    sign = (SIGNED if pool.signed else 0) | (ODD if pool.odd else 0)
     dense = pack(codes, pool.bits, pool.signed)
     # Huffman codes count bytes: in whole codes to a byte they see which codes are frequent.
     whole = 2 if pool.bits == 2 else 4 if pool.bits <= 4 else 8

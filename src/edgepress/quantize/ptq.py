@@ -1,7 +1,8 @@
-"""Post-training quantization: a network and a few hundred images in, an 8-bit network out, no training."""
+"""Post-training quantization: a network and a few hundred images in, an integer network out, no training."""
 
+import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,29 @@ from edgepress.export.graph import parameter_of, trace
 from edgepress.models.inputs import normalize
 from edgepress.quantize.bias import WITH_BIAS, correct_biases
 from edgepress.quantize.config import QuantizeConfig
-from edgepress.quantize.observe import Estimator, Extremes, Histogram, estimators, weight_range
+from edgepress.quantize.equalize import equalize
+from edgepress.quantize.observe import SHARES, Extremes, Histogram, estimators, symmetric_range, weight_range
 from edgepress.quantize.place import FIXED_RANGES, Placement, insert, place
+from edgepress.quantize.rounding import learn_rounding, quantizer_of
+from edgepress.quantize.sensitivity import widths_for_budget
+from edgepress.quantize.widths import assign
 
 BATCH = 64
 LARGEST_BIAS = 2.0**30
 """In units of (input scale x weight scale): runtimes hold biases as int32, and one bit is left for the sum."""
 
 
-def quantize(model: Model, images: NDArray[np.uint8], config: QuantizeConfig | None = None) -> Model:
+def quantize(
+    model: Model,
+    images: NDArray[np.uint8],
+    config: QuantizeConfig | None = None,
+    traced: fx.GraphModule | None = None,
+) -> Model:
     """Return `model` with weights and activations rounded as an integer runtime rounds them; `model` is untouched.
 
     `images` are calibration images `(N, height, width, channels)`; a few hundred do. The new module is a graph with
     `Quantizer` modules in it: it predicts what the exported integer file will, and it can be trained further.
+    `traced` is what `trace` made of this model before, if it did; that stays untouched, too.
 
     Raises `ConfigError` for bit widths this version cannot run, `DataError` for images that cannot calibrate, and
     `EdgepressError` for weights that are not finite or a network without anything to quantize.
@@ -41,22 +52,38 @@ def quantize(model: Model, images: NDArray[np.uint8], config: QuantizeConfig | N
         raise EdgepressError(f"quantize needs an fp32 network, this one is {model.precision} already")
     check_images(images, model.signature)
     check_weights(model)
-    graph_module = trace(model.module, model.signature)
-    placement = place(graph_module, config.weights, config.activations)
+    graph_module = trace(model.module, model.signature) if traced is None else copy.deepcopy(traced)
+    if config.equalization:
+        equalize(graph_module, sample(images, model.signature), config.granularity == "per_channel")
+    bits = config.bits
+    if config.budget is not None:
+        classes = model.signature.task in ("classification", "segmentation")
+        bits = widths_for_budget(graph_module, sample(images, model.signature), config, classes)
+    placement = place(graph_module, config.weights, config.activations, config.first_last)
+    placement = assign(graph_module, placement, bits)
     quantizers = insert(graph_module, placement.sites)
-    estimator = estimators.get(config.estimator)()
-    calibrate(graph_module, placement, quantizers, images, model.signature, estimator)
-    if config.bias_correction:
-        correct_biases(graph_module, quantizers, _sample(images, model.signature))
+    calibrate(graph_module, placement, quantizers, images, model.signature, config)
+    if config.rounding == "learned":
+        per_tensor = config.granularity == "per_tensor"
+        learn_rounding(graph_module, sample(images, model.signature), config.bias_correction, per_tensor=per_tensor)
+    elif config.bias_correction:
+        correct_biases(graph_module, quantizers, sample(images, model.signature))
     round_biases(graph_module)
     edit = {
         "name": "quantize",
         **dump(config),
+        "bits": bits,
         "in_float": list(placement.in_float),
         "sites": [site.plain() for site in placement.sites],
     }
-    precision = f"w{config.weights}a{config.activations}"
+    precision = f"w{_widths(bits, config)}a{config.activations}"
     return dataclasses.replace(model, module=graph_module, edits=(*model.edits, edit), precision=precision, key="")
+
+
+def _widths(bits: Mapping[str, int], config: QuantizeConfig) -> str:
+    """Return the widths of weights as the name of a precision has them: "8", or "2-8" where they are mixed."""
+    widths = set(bits.values()) | (set() if config.budget else {config.weights})
+    return str(min(widths)) if len(widths) == 1 else f"{min(widths)}-{max(widths)}"
 
 
 def calibrate(
@@ -65,22 +92,29 @@ def calibrate(
     quantizers: dict[str, Quantizer],
     images: NDArray[np.uint8],
     signature: Signature,
-    estimator: Estimator,
+    config: QuantizeConfig | None = None,
 ) -> None:
     """Set the ranges of all `quantizers` in place: weights from their values, activations from what `images` cause."""
+    config = config or QuantizeConfig()
     activations: dict[str, Quantizer] = {}
     nodes = {node.name: node for node in graph_module.graph.nodes}
     for site in placement.sites:
         node, quantizer = nodes[site.node], quantizers[site.quantizer]
         weight = parameter_of(graph_module, node)
         if weight is not None:
-            quantizer.set_range(*weight_range(weight, site.scheme, steps=1))
+            extremes = config.weight_ranges == "minmax" or (config.weight_ranges == "auto" and site.bits == 8)
+            per_tensor = config.granularity == "per_tensor"
+            quantizer.set_range(*weight_range(weight, site.scheme, 1 if extremes else SHARES, per_tensor=per_tensor))
         elif node.target in FIXED_RANGES:
             low, high = FIXED_RANGES[node.target]
             quantizer.set_range(torch.tensor(low), torch.tensor(high))
-        elif site.quantizer == site.node:
-            activations[site.node] = quantizer
-    _observe(graph_module, activations, images, signature, estimator)
+        elif site.only or site.quantizer == site.node:
+            activations[site.quantizer] = quantizer
+    for quantizer in quantizers.values():
+        quantizer.enabled = False
+    observe(graph_module, activations, images, signature, config)
+    for quantizer in quantizers.values():
+        quantizer.enabled = True
 
 
 def round_biases(graph_module: fx.GraphModule) -> None:
@@ -91,7 +125,9 @@ def round_biases(graph_module: fx.GraphModule) -> None:
     """
     for node in graph_module.graph.nodes:
         bias = parameter_of(graph_module, node.args[2]) if node.target in WITH_BIAS and len(node.args) > 2 else None
-        inputs, weights = (_quantizer(graph_module, node.args[i]) for i in (0, 1)) if bias is not None else (None, None)
+        inputs, weights = (
+            (quantizer_of(graph_module, node.args[i]) for i in (0, 1)) if bias is not None else (None, None)
+        )
         if bias is not None and inputs is not None and weights is not None:
             with torch.no_grad():
                 weights.scale.copy_(torch.maximum(weights.scale, bias.abs() / (inputs.scale * LARGEST_BIAS)))
@@ -124,22 +160,20 @@ def check_weights(model: Model) -> None:
         raise EdgepressError(f"cannot quantize: {', '.join(bad[:3])}{more} hold NaN or infinite values")
 
 
-def _quantizer(graph_module: fx.GraphModule, node: Any) -> Quantizer | None:
-    if not isinstance(node, fx.Node) or node.op != "call_module":
-        return None
-    module = graph_module.get_submodule(str(node.target))
-    return module if isinstance(module, Quantizer) else None
-
-
-def _observe(
+def observe(
     graph_module: fx.GraphModule,
     quantizers: dict[str, Quantizer],
     images: NDArray[np.uint8],
     signature: Signature,
-    estimator: Estimator,
+    config: QuantizeConfig | None = None,
 ) -> None:
-    everything = [m for m in graph_module.modules() if isinstance(m, Quantizer)]
-    for quantizer in everything:
+    """Set the ranges of these activation `quantizers` in place, from values that they do not round; others may.
+
+    `config` says how ranges are estimated. Raises `EdgepressError` where values are not finite.
+    """
+    config = config or QuantizeConfig()
+    estimator = estimators.get(config.estimator)()
+    for quantizer in quantizers.values():
         quantizer.enabled = False
     extremes = {name: Extremes() for name in quantizers}
     _watch(graph_module, quantizers, extremes, images, signature)
@@ -155,10 +189,11 @@ def _observe(
         low, high = extremes[name].low, extremes[name].high
         if high > low:  # a constant needs no estimate: its range from 0 holds it exactly
             low, high = estimator.range(histograms[name], quantizer.scheme)
+        if config.symmetric:
+            low, high = symmetric_range(low, high, quantizer.scheme)
         if low == high == 0:
             high = 1.0  # never anything but zero: any scale is right, a tiny one would overflow the biases after it
         quantizer.set_range(torch.tensor(low), torch.tensor(high))
-    for quantizer in everything:
         quantizer.enabled = True
 
 
@@ -188,7 +223,7 @@ def batches(images: NDArray[np.uint8], signature: Signature) -> Iterator[Tensor]
         yield normalize(chunk, signature.input)
 
 
-def _sample(images: NDArray[np.uint8], signature: Signature) -> Tensor:
+def sample(images: NDArray[np.uint8], signature: Signature) -> Tensor:
     """Return as many images as bias correction may hold in memory at once, with all their activations."""
     pixels = signature.input.height * signature.input.width
     count = max(8, min(512, 2**19 // pixels))
