@@ -29,8 +29,8 @@ def disturb(module: nn.Module) -> None:
         for part in module.modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.weight.copy_(torch.randn(part.weight.shape, generator=generator))
-                part.running_mean.add_(0.1 * torch.randn(part.weight.shape, generator=generator))
-                part.running_var.mul_(1.5)
+                part.running_mean.add_(0.1 * torch.randn(part.weight.shape, generator=generator))  # type: ignore[union-attr]
+                part.running_var.mul_(1.5)  # type: ignore[union-attr]
             if isinstance(part, Quantizer) and part.learned:
                 part.scale.mul_(1.1)
 

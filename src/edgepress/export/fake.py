@@ -103,7 +103,7 @@ class _Rounding(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, scale: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+    def forward(ctx, x: Tensor, scale: Tensor, low: float, high: float) -> Tensor:
         y = (x * scale.reciprocal()).clamp_(low, high).round_().mul_(scale)
         ctx.save_for_backward(x, scale, y)
         ctx.low, ctx.high = low, high
@@ -122,6 +122,12 @@ class _Rounding(torch.autograd.Function):
             grad_x = grad * inside
             slope = (grad * y - grad_x * x).float().sum_to_size(scale.shape)
         return grad_x, (slope.reshape(scale.shape).float() / scale.float()).to(scale.dtype), None, None
+
+
+def _rounded(x: Tensor, scale: Tensor, low: float, high: float) -> Tensor:
+    result = _Rounding.apply(x, scale, low, high)
+    assert isinstance(result, Tensor)
+    return result
 
 
 def _flat(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,12 +208,11 @@ class Quantizer(nn.Module):
         scale = (scale * share + (scale * (1 - share)).detach()).to(x.dtype)
         if scheme.axis is None:
             zero = float(self.zero_point.round())
-            return _Rounding.apply(x, scale.reshape(()), scheme.qmin - zero, scheme.qmax - zero)  # type: ignore[return-value]
+            return _rounded(x, scale.reshape(()), scheme.qmin - zero, scheme.qmax - zero)
+        scale = scale.reshape(shape)
         if self.odd:
-            scale = scale.reshape(shape)
-            return _Rounding.apply(x - scale, 2 * scale, -2.0, 1.0) + scale  # type: ignore[operator]
-        zeros = self.zero_point.round().reshape(shape).to(x.dtype)
-        return _Rounding.apply(x, scale.reshape(shape), scheme.qmin - zeros, scheme.qmax - zeros)  # type: ignore[return-value]
+            return _rounded(x - scale, 2 * scale, -2, 1) + scale
+        return _rounded(x, scale, scheme.qmin, scheme.qmax)  # one scale per channel goes with a zero point of 0
 
     def extra_repr(self) -> str:
         """Show the scheme."""
