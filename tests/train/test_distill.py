@@ -87,7 +87,7 @@ def test_kept_outputs_are_those_of_a_live_teacher(tmp_path):
     from edgepress.train.loader import Loader
 
     loader = Loader(data.train, data.input, Augment(), 64, 0, torch.device("cpu"), views=2)
-    [files] = [sorted(folder.glob("*.npy")) for folder in (tmp_path / "teacher").iterdir()]
+    [files] = [sorted(folder.glob("view-*.npy")) for folder in (tmp_path / "teacher").iterdir()]
     kept = np.load(files[1])
     with torch.inference_mode():
         live = teacher.module(normalize(next(iter(loader.in_order(1, 64))).images, data.input))
@@ -109,6 +109,44 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path):
     swapped = dataclasses.replace(tiny_data(), labels=("columns", "rows"))
     with pytest.raises(ConfigError, match=r"classes: the network has .*'rows', 'columns'"):
         STUDENT(None, context(tmp_path, data=swapped, references={"$teacher": teacher}))
+
+
+def test_a_teacher_of_another_number_of_classes_and_another_size_is_refused(tmp_path):
+    data = tiny_data()
+    teacher = TEACHER(None, context(tmp_path, data=data)).with_key("teacher")
+    larger = dataclasses.replace(data.input, height=16, width=16)
+    signature = dataclasses.replace(teacher.signature, labels=("rows", "columns", "dots"), input=larger)
+    with pytest.raises(ConfigError) as error:
+        STUDENT(None, context(tmp_path, references={"$teacher": dataclasses.replace(teacher, signature=signature)}))
+    assert "number of classes: the network has 3, the data set 'stripes' has 2" in error.value.problems
+    assert "input size: the network has (3, 16, 16), the data set 'stripes' has (3, 8, 8)" in error.value.problems
+
+
+def test_an_exported_teacher_is_refused(tmp_path):
+    from edgepress.core.artifact import Program
+
+    program = Program(tiny_data().signature, "onnx", "fp32", {})
+    with pytest.raises(ConfigError, match="'teacher' names an exported program"):
+        STUDENT(None, context(tmp_path, references={"$teacher": program}))
+
+
+def test_outputs_beyond_fp16_are_kept_as_its_largest_and_nan_is_refused(tmp_path):
+    from edgepress.core.errors import TrainingError
+    from edgepress.train.teacher import keep
+
+    keep(tmp_path / "a.npy", np.array([[1e6, -1e6, 0.5]], np.float32))
+    assert np.load(tmp_path / "a.npy").tolist() == [[65504.0, -65504.0, 0.5]]
+    with pytest.raises(TrainingError, match="NaN"):
+        keep(tmp_path / "b.npy", np.array([[np.nan]], np.float32))
+    assert not (tmp_path / "b.npy").exists()
+
+
+def test_teachers_without_a_key_do_not_share_their_outputs(tmp_path):
+    one = TEACHER(None, context(tmp_path))
+    other = dataclasses.replace(TEACHER, lr=0.01)(None, context(tmp_path))
+    for teacher in (one, other):
+        STUDENT(None, context(tmp_path, references={"$teacher": teacher}))
+    assert len(list((tmp_path / "teacher").iterdir())) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Keys: what a result depends on, and nothing else, hashed to 16 hex digits."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -18,8 +19,15 @@ def stage_key(step: Step, inputs: dict[str, str], fingerprint: str) -> str:
     Labels are not in the key, so a renamed stage reruns nothing; the content of a weights file is, its path is not.
     """
     fields = dump(step.stage)
-    for name, label in step.references().items():
-        fields[name] = inputs[label]
+    for name in type(step.stage).references:
+        named = fields[name]
+        if isinstance(named, list):
+            fields[name] = [inputs[label.removeprefix("$")] for label in named]
+        elif named:
+            fields[name] = inputs[named.removeprefix("$")]
+    for field in dataclasses.fields(step.stage):
+        if field.name in type(step.stage).later and getattr(step.stage, field.name) == field.default:
+            del fields[field.name]
     for name in type(step.stage).files:
         if fields.get(name):
             fields[name] = _content(Path(fields[name]), name, step.label)

@@ -34,9 +34,13 @@ class Step:
         return stages.name_of(type(self.stage))
 
     def references(self) -> dict[str, str]:
-        """Return the labels its `$label` fields point at, by field."""
-        named = {f: getattr(self.stage, f) for f in type(self.stage).references}
-        return {f: label.removeprefix("$") for f, label in named.items() if label}
+        """Return the labels its `$label` fields point at, by field; those of a list by field and number."""
+        named: dict[str, str] = {}
+        for f in type(self.stage).references:
+            value = getattr(self.stage, f)
+            each = {f: value} if isinstance(value, str | None) else {f"{f}.{n}": label for n, label in enumerate(value)}
+            named |= {name: label.removeprefix("$") for name, label in each.items() if label}
+        return named
 
 
 @dataclass(frozen=True)

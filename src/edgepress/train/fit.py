@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,10 @@ from edgepress.core.stage import Checkpoint, Progress
 from edgepress.models.inputs import normalize
 from edgepress.tasks.base import Task
 from edgepress.train.average import Average
+from edgepress.train.companion import Companion
 from edgepress.train.loader import Batch, Loader
 from edgepress.train.objectives.base import Objective
+from edgepress.train.optimizer import make_optimizer
 from edgepress.train.precision import Mode, Precision, choose
 from edgepress.train.schedule import Schedule, scale
 
@@ -56,18 +58,7 @@ class _Position:
     images: int = 0
     seconds: float = 0.0
     sums: dict[str, float] | None = None
-
-
-class Companion(Protocol):
-    """What goes along with the batches of a training, such as a teacher."""
-
-    def prepare(self, epoch: int) -> None:
-        """Do what takes long before `epoch` begins."""
-        ...
-
-    def attend(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield the batches with what the objective needs beside images and targets."""
-        ...
+    gradients: dict[str, float] | None = None
 
 
 Evaluate = Callable[[nn.Module, Mode], dict[str, float]]
@@ -89,21 +80,22 @@ def fit(
 ) -> tuple[Mode, list[dict[str, Any]]]:
     """Train `module` in place; return the mode of arithmetic it was trained in and the records of its epochs.
 
-    `companion` fills in what the objective needs beside images and targets. `log` is given the whole list of epoch
-    records after every epoch. Killed at any instant and called again with the same arguments and checkpoint, the
-    training ends with bit-identical weights. Raises `TrainingError` when the loss is not finite.
+    `companion` fills in what the objective needs beside images and targets, and may learn along. `log` is given the
+    whole list of epoch records after every epoch. Killed at any instant and called again with the same arguments and
+    checkpoint, the training ends with bit-identical weights. Raises `TrainingError` when the loss is not finite.
     """
     state = checkpoint.load()
     if state:
         mode = Mode(**state["mode"])  # a training goes on in the arithmetic it began in
     else:
         mode = choose(module, loader.spec, loader.batch, config.precision, loader.device, cache)
-    run = _Run(module.to(loader.device), loader, objective, task, config, mode, checkpoint)
+    companion = companion or Companion()
+    run = _Run(module.to(loader.device), loader, objective, task, config, mode, checkpoint, companion)
     run.begin(state)
     try:
-        with mode.applied(module):
+        with mode.applied(module), companion.attached(mode):
             while run.at.epoch < config.epochs:
-                _epoch(run, companion, progress)
+                _epoch(run, progress)
                 record = run.end_epoch(evaluate)
                 log(run.history)  # before the state: a kill in between makes this epoch anew, and with it its record
                 run.save()
@@ -115,17 +107,22 @@ def fit(
     return mode, run.history
 
 
-def _epoch(run: "_Run", companion: Companion | None, progress: Progress) -> None:
+def _epoch(run: "_Run", progress: Progress) -> None:
     """Do the steps that are left of the current epoch."""
     loader, at = run.loader, run.at
-    batches = loader.epoch(at.epoch, at.step)
-    if companion:
-        companion.prepare(at.epoch)
-        batches = companion.attend(batches)
+    run.companion.prepare(at.epoch)
+    batches = run.companion.attend(_numbered(loader, at.epoch, at.step))
     run.start_clock()
     for batch in progress.track(batches, len(loader) - at.step, f"epoch {at.epoch + 1}/{run.config.epochs}"):
         progress.status(run.step(batch))
         run.save_if_due()
+
+
+def _numbered(loader: Loader, epoch: int, start: int) -> Iterator[Batch]:
+    """Yield the batches of `epoch` from step `start` on, with their number in the training and their mixup."""
+    for step, batch in enumerate(loader.epoch(epoch, start), start):
+        batch.step, batch.blend = epoch * len(loader) + step, loader.blend(len(batch.images), epoch, step)
+        yield batch
 
 
 def predictor_of(module: nn.Module, mode: Mode, spec: InputSpec) -> Callable[[Tensor], Tensor]:
@@ -150,10 +147,13 @@ class _Run:
         config: FitConfig,
         mode: Mode,
         checkpoint: Checkpoint,
+        companion: Companion,
     ) -> None:
         self.module, self.loader, self.objective, self.task = module, loader, objective, task
-        self.config, self.mode, self.checkpoint = config, mode, checkpoint
-        self.optimizer = _optimizer(module, config)
+        self.config, self.mode, self.checkpoint, self.companion = config, mode, checkpoint, companion
+        trained = companion.trained
+        self._modules = [module] if trained is None else [module, trained.to(loader.device)]
+        self.optimizer = make_optimizer(self._modules, config)
         self.average = Average(module, config.ema)
         self.at = _Position()
         self.history: list[dict[str, Any]] = []
@@ -174,32 +174,45 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.module.train()
-        terms = self._terms(batch)
+        terms, outputs = self._terms(batch)
         loss = sum(terms.values(), torch.zeros((), device=self.loader.device))
         self._require_finite(loss, lr)
+        if len(terms) > 1 and self.at.step == len(self.loader) - 1:
+            self.at.gradients = self._gradients(terms)
         loss.backward()
         if self.config.clip:
-            torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip)
+            parameters = [p for module in self._modules for p in module.parameters()]
+            torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.module)
+        self.companion.follow(batch, outputs.detach(), lr)
         self._count(batch, terms, loss)
         self._whole = True
         return f"loss {self._mean('loss'):.3f}  {self.at.images / max(self.at.seconds, 1e-9):.0f} img/s"
 
-    def _terms(self, batch: Batch) -> dict[str, Tensor]:
-        images = normalize(batch.images, self.loader.spec)
-        blend = self.loader.blend(len(images), self.at.epoch, self.at.step)
-        if blend is not None:
-            images = blend.images(images)
+    def _terms(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the weighted terms and the outputs of the network."""
+        images = normalize(batch.shown, self.loader.spec)
         with self.mode.autocast(self.loader.device):
             outputs = self.module(self.mode.place(images))
-        outputs = outputs.float()
+        outputs, blend = outputs.float(), batch.blend
         if blend is None:
-            return self.objective(outputs, batch, self.task)
+            return self.objective(outputs, batch, self.task), outputs
         partner = replace(batch, targets=batch.targets[blend.partners])
         ours, theirs = self.objective(outputs, batch, self.task), self.objective(outputs, partner, self.task)
-        return {name: torch.lerp(theirs[name], ours[name], blend.weight) for name in ours}
+        return {name: torch.lerp(theirs[name], ours[name], blend.weight) for name in ours}, outputs
+
+    def _gradients(self, terms: dict[str, Tensor]) -> dict[str, float]:
+        """Return how hard each weighted term pulls: the norm of its gradient over the weights of the network."""
+        weights = [p for p in self.module.parameters() if p.requires_grad]
+        sizes: dict[str, float] = {}
+        for name, value in terms.items():
+            pulls = (
+                torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True) if value.requires_grad else ()
+            )
+            sizes[name] = math.sqrt(sum(pull.float().square().sum().item() for pull in pulls if pull is not None))
+        return sizes
 
     def _require_finite(self, loss: Tensor, lr: float) -> None:
         if not math.isfinite(loss.item()):
@@ -232,6 +245,8 @@ class _Run:
             "images_per_second": self.at.images / max(self.at.seconds, 1e-9),
             "terms": {name: self._mean(name) for name in self.at.sums or {} if name != "loss"},
         }
+        if self.at.gradients:
+            record["gradients"] = self.at.gradients
         if evaluate:
             with self.average.shown(self.module):
                 self.module.eval()
@@ -260,6 +275,7 @@ class _Run:
                 "module": self.module.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average.state_dict(),
+                "companion": self.companion.state_dict(),
                 "at": asdict(self.at),
                 "history": self.history,
                 "rng": torch.get_rng_state(),
@@ -275,22 +291,10 @@ class _Run:
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
+        self.companion.load_state_dict(state.get("companion", {}))
         self.at = _Position(**state["at"])
         self.history = state["history"]
         torch.set_rng_state(state["rng"])
-
-
-def _optimizer(module: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
-    # Scales and shifts of normalization layers, and biases, are not decayed: it costs accuracy and regularizes nothing.
-    matrices = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
-    vectors = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, fused=True)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
 
 
 def _words(record: dict[str, Any]) -> str:

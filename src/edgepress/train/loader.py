@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from edgepress.data.base import Split
 from edgepress.data.prefetch import prefetch
 from edgepress.train.augment import View, generator, reflect
 from edgepress.train.config import Augment
+
+if TYPE_CHECKING:
+    from edgepress.train.features import Taps
 
 # These keep the streams that shuffle and blend apart from the streams that augment.
 _ORDER, _BLEND = 1_000_003, 1_000_033
@@ -33,7 +37,8 @@ class Blend:
 class Batch:
     """`images` uint8 `(n, C, H, W)` in channels-last memory, `targets` int64, `indices` their places in the split.
 
-    `teacher` holds the teacher's outputs for exactly these images, where there is a teacher.
+    `teacher` holds the teacher's outputs for exactly these images, where there is a teacher, `taps` the features of
+    both networks, where they are compared. `step` numbers the batches of a training; `blend` is the mixup asked for.
     """
 
     images: Tensor
@@ -41,6 +46,14 @@ class Batch:
     indices: Tensor
     view: int
     teacher: Tensor | None = None
+    taps: "Taps | None" = None
+    blend: Blend | None = None
+    step: int = 0
+
+    @property
+    def shown(self) -> Tensor:
+        """The images as the networks see them, before normalization: blended (then in floating point), if at all."""
+        return self.images if self.blend is None else self.blend.images(self.images.float())
 
 
 class Loader:

@@ -3,49 +3,61 @@
 import copy
 import statistics
 from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from edgepress.core.artifact import Model, Signature
+from edgepress.core.artifact import Artifact, Model, Signature
 from edgepress.core.config import parse
-from edgepress.core.errors import ConfigError
 from edgepress.core.stage import Context
-from edgepress.data.base import Data, Split
+from edgepress.data.base import Split
 from edgepress.models.build import new_model
 from edgepress.tasks.base import Task, tasks
+from edgepress.train.companion import Companion
 from edgepress.train.config import Augment
+from edgepress.train.diagnosis import Answers, parts, read
 from edgepress.train.fit import Evaluate, FitConfig, fit, predictor_of
 from edgepress.train.loader import Loader
 from edgepress.train.memory import kept_memory
 from edgepress.train.precision import Mode
-from edgepress.train.stages import Distill, Fitting
-from edgepress.train.teacher import Teacher
+from edgepress.train.stages import Fitting, Mutual
+from edgepress.train.teaching import Comparison, Lesson, lesson_of, peer_of, require_same_task
 
 
-def run_fit(stage: Fitting, artifact: Model | None, ctx: Context) -> Model:
-    """Return the network that `stage` trains, from scratch or from `artifact`."""
+def run_fit(stage: Fitting, artifact: Model | None, ctx: Context, teacher: Artifact | None = None) -> Model:
+    """Return the network that `stage` trains, from scratch or from `artifact`, with `teacher` where one is given."""
     start = _start(stage, artifact, ctx)
     require_same_task(start.signature, ctx.data)
-    task, device = tasks.get(start.signature.task), default_device()
+    task, device, objective, config = (
+        tasks.get(start.signature.task),
+        default_device(),
+        stage.objective(),
+        _config(stage),
+    )
     augment = parse(Augment, stage.augment, "field 'augment'")
     loader = Loader(ctx.data.train, start.signature.input, augment, stage.batch, ctx.seed, device, stage.views)
-    companion = _teacher(stage, ctx, loader) if isinstance(stage, Distill) else None
     with kept_memory():
+        lesson = lesson_of(stage, start, teacher, objective, loader, ctx)
+        answers = lesson.begin(stage.model is None) if lesson else None
+        companion: Companion | None = lesson.companion if lesson else None
+        if isinstance(stage, Mutual):
+            companion = peer_of(stage, start, loader, config, ctx)
         mode, history = fit(
             start.module,
             loader,
-            stage.objective(),
+            objective,
             task,
-            _config(stage),
+            config,
             cache=ctx.cache,
             progress=ctx.progress,
             checkpoint=ctx.checkpoint,
-            log=ctx.log,
-            evaluate=evaluator(task, ctx.data.val, start.signature),
+            log=_logging(ctx, lesson),
+            evaluate=evaluator(task, ctx.data.val, start.signature, answers),
             companion=companion,
         )
+        if lesson:
+            _diagnose(lesson, mode, history, ctx)
     ctx.notes.update(
         {
             "precision": mode.precision,
@@ -61,33 +73,42 @@ def run_fit(stage: Fitting, artifact: Model | None, ctx: Context) -> Model:
     return replace(start, module=module, key="")
 
 
-def evaluator(task: Task, split: Split, signature: Signature) -> Evaluate:
-    """Return a function that scores a network under training on `split`."""
+def _logging(ctx: Context, lesson: Lesson | None) -> Any:
+    """Return what is given the epochs after each one: they are logged, and looked at where there is a teacher."""
+
+    def log(history: list[dict[str, Any]]) -> None:
+        ctx.log(history)
+        if lesson:
+            lesson.watch(history)
+
+    return log
+
+
+def _diagnose(lesson: Lesson, mode: Mode, history: list[dict[str, Any]], ctx: Context) -> None:
+    """Put the diagnosis into the notes and behind the epochs of the log."""
+    found = lesson.end(mode, len(history))
+    ctx.notes["distillation"] = found
+    ctx.log([*history, {"event": "distillation", **found}])
+
+
+def evaluator(task: Task, split: Split, signature: Signature, teacher: Answers | None = None) -> Evaluate:
+    """Return a function that scores a network under training on `split`: its main score and, where the answers of a
+    teacher are given, the agreement with it and the calibration error."""
 
     def evaluate(module: nn.Module, mode: Mode) -> dict[str, float]:
         outputs = predictor_of(module, mode, signature.input)
         device = next(module.parameters()).device
-        meter = task.meter(len(signature.labels))
-        for indices in np.array_split(np.arange(len(split)), max(1, len(split) // 500)):
-            images, targets = split.read(indices)
-            batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
-            meter.update(outputs(batch).cpu().numpy(), targets)
-        return {task.main: meter.result()[task.main]}
+        meter, comparison = task.meter(len(signature.labels)), Comparison(task, teacher)
+        for indices in parts(split, len(split)):
+            images, targets = read(split, indices, device)
+            found = outputs(images).cpu().numpy()
+            meter.update(found, targets)
+            comparison.update(indices, found)
+        scores = meter.result()
+        more = {"ece": scores["ece"]} if teacher and "ece" in scores else {}
+        return {task.main: scores[task.main], **comparison.result(), **more}
 
     return evaluate
-
-
-def require_same_task(signature: Signature, data: Data) -> None:
-    """Raise `ConfigError` where a network and a data set do not speak of the same task, classes and input size."""
-    pairs = [
-        ("task", signature.task, data.task),
-        ("number of classes", len(signature.labels), len(data.labels)),
-        ("classes", signature.labels, data.labels),
-        ("input size", signature.input.shape, data.input.shape),
-    ]
-    wrong = [f"{what}: the network has {a}, the data set {data.name!r} has {b}" for what, a, b in pairs if a != b]
-    if wrong:
-        raise ConfigError(wrong)
 
 
 def _start(stage: Fitting, artifact: Model | None, ctx: Context) -> Model:
@@ -95,14 +116,6 @@ def _start(stage: Fitting, artifact: Model | None, ctx: Context) -> Model:
         return new_model(stage.model, ctx.data.signature, stage.arguments, ctx.seed)
     assert artifact is not None
     return replace(artifact, module=copy.deepcopy(artifact.module))
-
-
-def _teacher(stage: Distill, ctx: Context, loader: Loader) -> Teacher:
-    model = ctx.references[stage.teacher]
-    if not isinstance(model, Model):
-        raise ConfigError(f"field 'teacher': {stage.teacher} is an exported program; name the network it came from")
-    require_same_task(model.signature, ctx.data)
-    return Teacher(model, loader, ctx.data.fingerprint, ctx.cache, ctx.progress)
 
 
 def _config(stage: Fitting) -> FitConfig:

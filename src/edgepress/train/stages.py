@@ -86,50 +86,162 @@ class Fitting(Stage):
 @stages.register("train")
 @dataclass(frozen=True)
 class Train(Fitting):
-    """Train a network on the labels."""
+    """Train a network on the labels.
+
+    `losses` are added to the loss on the labels, such as `{entropy: {weight: 0.1}}` for a teacher whose soft labels say
+    more; each is a name, or a name with its fields and its `weight`. An entry `supervised` replaces the loss on labels.
+    """
+
+    later: ClassVar[tuple[str, ...]] = ("losses",)
+
+    losses: tuple[str | dict[str, Any], ...] = ()
+
+    def check(self) -> list[str]:
+        """Return the fields that are wrong."""
+        from edgepress.train.words import read_terms, without_teacher
+
+        try:
+            return super().check() + without_teacher(read_terms(self.losses))
+        except ConfigError as error:
+            return super().check() + error.problems
 
     def objective(self) -> "Objective":
-        """Return the task's own loss."""
-        from edgepress.train.objectives.base import Objective
-        from edgepress.train.objectives.supervised import Supervised
+        """Return the task's own loss and what is added to it."""
+        from edgepress.train.words import objective_of, read_terms
 
-        return Objective((("ce", 1.0, Supervised(self.label_smoothing)),))
+        return objective_of(read_terms(self.losses), self.label_smoothing)
 
 
 @stages.register("distill")
 @dataclass(frozen=True, kw_only=True)
 class Distill(Fitting):
-    """Train a student on labels and on a teacher's softened outputs.
+    """Train a student on labels and on what a teacher says.
 
-    The loss is `alpha * T^2 * KL(teacher_T || student_T) + (1 - alpha) * CE` (Hinton et al., 2015). With `views` above
-    0 the teacher runs once per image and view and its outputs are kept on disk; with 0 it runs on every batch.
+    `method` is a loss at the weights of its paper: `kd`, the default, is `alpha * T^2 * KL(teacher_T || student_T) + (1
+    - alpha) * CE` (Hinton et al., 2015) with the fields `temperature` and `alpha`. `losses` instead is a list of them
+    with fields and `weight`, as in `[{dkd: {beta: 8}}, {review: {weight: 0.6}}]`, beside the loss on the labels at
+    weight 1 (`{supervised: {weight: 0.5}}` changes it). Losses on features name modules by path or pair them
+    themselves.
+
+    With `views` above 0 the teacher runs once per image and view and its outputs are kept on disk; with 0, or where
+    features are compared, it runs on every batch. Several teachers, `[$one, $other]`, speak with the weighted mean of
+    their logits (`teacher_weights`); with `vote: confidence` each image weighs them by how well they know its label.
     """
 
     references: ClassVar[tuple[str, ...]] = ("teacher",)
+    later: ClassVar[tuple[str, ...]] = ("method", "losses", "teacher_weights", "vote")
 
-    teacher: str
+    teacher: str | tuple[str, ...]
     temperature: float = 4.0
     alpha: float = 0.7
     views: int = 8
+    method: str = "kd"
+    losses: tuple[str | dict[str, Any], ...] = ()
+    teacher_weights: tuple[float, ...] = ()
+    vote: Literal["mean", "confidence"] = "mean"
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The names of the teachers."""
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
 
     def check(self) -> list[str]:
-        """Return the fields that are out of range."""
+        """Return the fields that are wrong."""
         wrong = super().check()
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             wrong.append(f"field 'temperature' must be above 0, got {self.temperature}")
         if not 0 <= self.alpha <= 1:
             wrong.append(f"field 'alpha' must be in [0, 1], got {self.alpha}")
-        if self.augment.get("mixup") and self.views:
+        wrong += self._wrong_teachers()
+        if (self.method != "kd" or self.losses) and (self.temperature, self.alpha) != (4.0, 0.7):
+            wrong.append(
+                "fields 'temperature' and 'alpha' belong to the method 'kd'; of another loss they are set in 'losses', "
+                "as in losses: [{dkd: {temperature: 4}}]"
+            )
+        if self.losses and self.method != "kd":
+            wrong.append("fields 'method' and 'losses' say the same thing twice: leave one of them out")
+        try:
+            return wrong + self._wrong_losses(self.objective())
+        except ConfigError as error:
+            return wrong + error.problems
+        except ValueError:  # of the temperature, which is named above
+            return wrong
+
+    def _wrong_teachers(self) -> list[str]:
+        wrong: list[str] = []
+        count = len(self.teachers)
+        if not count or not all(self.teachers):
+            wrong.append("field 'teacher' must name at least one earlier stage, as in 'teacher: $teacher'")
+        if len(set(self.teachers)) != count:
+            wrong.append("field 'teacher' names the same stage twice: give it a larger share in 'teacher_weights'")
+        if self.teacher_weights and len(self.teacher_weights) != count:
+            wrong.append(f"field 'teacher_weights' must hold one weight per teacher, got {len(self.teacher_weights)}")
+        if any(weight <= 0 for weight in self.teacher_weights):
+            wrong.append(f"field 'teacher_weights' must be above 0, got {list(self.teacher_weights)}")
+        if self.vote != "mean" and count < 2:
+            wrong.append("field 'vote' needs at least two teachers")
+        return wrong
+
+    def _wrong_losses(self, objective: "Objective") -> list[str]:
+        from edgepress.train.words import teaching
+
+        wrong: list[str] = []
+        if self.losses and not objective.needs_teacher:
+            wrong.append(f"field 'losses': none of them learns from the teacher; these do: {', '.join(teaching())}")
+        if objective.features and len(self.teachers) > 1:
+            wrong.append("losses on features need one teacher; several teachers speak through their logits")
+        if self.augment.get("mixup") and self.views and not objective.features:
             wrong.append(
                 "mixup blends images, so kept teacher outputs do not fit them: set 'views: 0' or leave mixup out"
             )
         return wrong
 
     def objective(self) -> "Objective":
-        """Return the weighted sum of the two losses."""
+        """Return the weighted sum of all losses."""
+        from edgepress.train.words import kd_terms, method_terms, objective_of, read_terms
+
+        if self.losses:
+            return objective_of(read_terms(self.losses), self.label_smoothing)
+        terms, labels = kd_terms(self.temperature, self.alpha) if self.method == "kd" else method_terms(self.method)
+        return objective_of(terms, self.label_smoothing, labels)
+
+
+@stages.register("mutual")
+@dataclass(frozen=True)
+class Mutual(Fitting):
+    """Train two networks together, each on the labels and on what the other says, and keep the first.
+
+    `peer` names the second network, built with `peer_arguments`; without it that is the first from another random
+    start. The loss of each is `CE + weight * T^2 * KL(other_T || own_T)` (deep mutual learning, Zhang et al., CVPR
+    2018). With `turns: alternating` both learn from the labels in even steps and from each other in odd ones.
+    """
+
+    peer: str | None = None
+    peer_arguments: dict[str, Any] = field(default_factory=dict[str, Any])
+    temperature: float = 1.0
+    weight: float = 1.0
+    turns: Literal["together", "alternating"] = "together"
+
+    def check(self) -> list[str]:
+        """Return the fields that are wrong."""
+        wrong = super().check()
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            wrong.append(f"field 'temperature' must be above 0, got {self.temperature}")
+        if not self.weight > 0:
+            wrong.append(f"field 'weight' must be above 0, got {self.weight}")
+        if self.peer is None and self.peer_arguments:
+            wrong.append("field 'peer_arguments' belongs to a 'peer', and none is named")
+        return wrong
+
+    def objective(self) -> "Objective":
+        """Return what each of the two minimizes."""
         from edgepress.train.objectives.base import Objective
         from edgepress.train.objectives.kd import KD
         from edgepress.train.objectives.supervised import Supervised
 
-        soft, hard = KD(self.temperature), Supervised(self.label_smoothing)
-        return Objective((("kd", self.alpha, soft), ("ce", 1.0 - self.alpha, hard)))
+        terms = (("kd", self.weight, KD(self.temperature)), ("ce", 1.0, Supervised(self.label_smoothing)))
+        if self.turns == "together":
+            return Objective(terms)
+        from edgepress.train.peer import Alternating
+
+        return Alternating(terms)

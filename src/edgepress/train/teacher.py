@@ -1,54 +1,129 @@
-"""A teacher's outputs, computed once per augmentation view and kept on disk as FP16."""
+"""A teacher's outputs, computed once per augmentation view and kept on disk as FP16; its features, as needed."""
 
+import contextlib
 import copy
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from edgepress.core.artifact import Model
+from edgepress.core.errors import TrainingError
 from edgepress.core.files import atomic_write
 from edgepress.core.stage import Progress
 from edgepress.models.inputs import normalize
+from edgepress.train.companion import Companion
+from edgepress.train.features import Taps
+from edgepress.train.inference import fastest
 from edgepress.train.loader import Batch, Loader
-from edgepress.train.precision import Mode, choose
+from edgepress.train.precision import Mode
 
 
-class Teacher:
+class Teacher(Companion):
     """Gives a batch the frozen teacher's outputs: from the cache for a fixed set of views, else computed on the spot.
 
     The teacher sees the same augmented pixels as the student, normalized as its own input spec says. It is frozen and
-    in evaluation mode by construction: this holds a copy, and no gradient is ever recorded through it.
+    in evaluation mode by construction: this holds a copy, and no gradient is ever recorded through it. With `taps` it
+    runs on every batch, because features are not kept.
     """
 
     def __init__(self, model: Model, loader: Loader, fingerprint: str, cache: Path, progress: Progress) -> None:
-        self.loader, self.progress, self._spec, self._cache = loader, progress, model.signature.input, cache
-        self._module = copy.deepcopy(model.module).to(loader.device).eval()
+        self.loader, self.progress, self.spec, self._cache = loader, progress, model.signature.input, cache
+        self.module = copy.deepcopy(model.module).to(loader.device).eval().requires_grad_(False)
+        self.taps: Taps | None = None
+        self.seconds = 0.0
+        """Spent by this process on running the teacher on training images."""
         self._mode: Mode | None = None
-        facts = [model.key, fingerprint, asdict(loader.augment)]
+        facts = [model.key or _content(self.module), fingerprint, asdict(loader.augment)]
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         self.folder = cache / "teacher" / name
         self._views: dict[int, np.ndarray] = {}
 
+    @property
+    def kept(self) -> bool:
+        """True where the teacher runs once per image and view, not in every epoch."""
+        return bool(self.loader.views) and self.taps is None
+
+    @property
+    def trained(self) -> nn.Module | None:
+        """The connectors between teacher and student."""
+        return self.taps.connectors if self.taps and len(self.taps.connectors) else None
+
+    @contextlib.contextmanager
+    def attached(self, mode: Mode) -> Iterator[None]:
+        """Hook both networks for the block where features are compared."""
+        if self.taps is None:
+            yield
+            return
+        self.mode()  # before the hooks: a choice is kept under what the network looks like
+        self.taps.arithmetic = lambda: mode.autocast(self.loader.device)
+        with self.taps.student.attached(), self.taps.teacher.attached():
+            yield
+
     def prepare(self, epoch: int) -> None:
         """Make sure that the view which `epoch` shows is in the cache."""
-        if self.loader.views:
+        if self.kept:
             self._view(self.loader.view_of(epoch))
 
     def attend(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield the batches with `teacher` filled in."""
+        """Yield the batches with `teacher` filled in, and `taps` where features are compared."""
         for batch in batches:
-            if self.loader.views:
-                kept = self._view(batch.view)[batch.indices.numpy()]
-                batch.teacher = torch.from_numpy(kept).to(batch.images.device)
-            else:
-                batch.teacher = self._outputs(batch.images)
+            batch.teacher = self.answer(batch)
+            if self.taps is None:
+                yield batch
+                continue
+            batch.taps, self.taps.student.open = self.taps, True
             yield batch
+            self.taps.student.open = False  # what a validation in between would leave is not of this batch
+
+    def answer(self, batch: Batch) -> Tensor:
+        """Return the teacher's outputs for `batch`, float32 or as they were kept."""
+        if self.kept:
+            outputs = self._view(batch.view)[batch.indices.numpy()]
+            return torch.from_numpy(outputs).to(batch.images.device)
+        begin = time.monotonic()
+        outputs = self.outputs(batch.shown)
+        self.seconds += time.monotonic() - begin
+        return outputs
+
+    def mode(self) -> Mode:
+        """Return the arithmetic the teacher answers in, chosen at the first call."""
+        if self._mode is None:
+            self._mode = fastest(self.module, self.spec, 128, self.loader.device, self._cache)
+        return self._mode
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """Return float32 outputs for images `(n, C, H, W)` of the range of uint8; the features go to the taps."""
+        mode = self.mode()
+        tap = self.taps.teacher if self.taps else None
+        if tap:
+            tap.open = True
+        with torch.inference_mode(), mode.applied(self.module), mode.autocast(images.device):
+            outputs = self.module(mode.place(normalize(images, self.spec))).float()
+        if tap:
+            tap.open = False
+            tap.values = {path: _usable(value) for path, value in tap.values.items()}
+        return outputs.clone()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the connectors and the teacher's arithmetic: a resumed training goes on as it began."""
+        connectors = self.taps.connectors.state_dict() if self.taps else {}
+        return {"mode": asdict(self._mode) if self._mode else {}, "connectors": dict(connectors)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a saved state; a state from before there were connectors holds nothing."""
+        if state.get("mode"):
+            self._mode = Mode(**state["mode"])
+        if self.taps and "connectors" in state:
+            self.taps.connectors.load_state_dict(state["connectors"])
 
     def _view(self, view: int) -> np.ndarray:
         if view not in self._views:
@@ -61,14 +136,83 @@ class Teacher:
     def _compute(self, view: int, path: Path) -> None:
         batches = self.loader.in_order(view, batch=500)
         total = -(-len(self.loader.split) // 500)
-        label = f"teacher, view {view + 1}"
-        parts = [self._outputs(b.images).half().cpu().numpy() for b in self.progress.track(batches, total, label)]
-        with atomic_write(path) as file:
-            np.save(file, np.concatenate(parts), allow_pickle=False)
+        label, begin = f"teacher, view {view + 1}", time.monotonic()
+        parts = [self.outputs(b.images).cpu().numpy() for b in self.progress.track(batches, total, label)]
+        keep(path, np.concatenate(parts))
+        self.seconds += time.monotonic() - begin
 
-    def _outputs(self, images: Tensor) -> Tensor:
-        if self._mode is None:
-            self._mode = choose(self._module, self._spec, 128, "auto", images.device, self._cache)
-        with torch.inference_mode(), self._mode.applied(self._module), self._mode.autocast(images.device):
-            outputs = self._module(self._mode.place(normalize(images, self._spec))).float()
-        return outputs.clone()
+
+class Teachers(Companion):
+    """Several teachers as one: the weighted mean of their logits, image by image (pixel by pixel).
+
+    Softened at any temperature that is the normalized geometric mean of their probabilities. With `confidence` each
+    image weighs its teachers by how well they know its label: `(1 - exp(L_k) / sum_j exp(L_j)) / (K - 1)` times the
+    given weight, where `L_k` is the cross-entropy of teacher k (Zhang et al., "Confidence-Aware Multi-Teacher Knowledge
+    Distillation", ICASSP 2022).
+    """
+
+    def __init__(self, teachers: list[Teacher], weights: tuple[float, ...], confidence: bool) -> None:
+        self.teachers, self.confidence = teachers, confidence
+        self.weights = weights or (1.0,) * len(teachers)
+
+    def prepare(self, epoch: int) -> None:
+        """Make sure that every teacher's view is in the cache."""
+        for teacher in self.teachers:
+            teacher.prepare(epoch)
+
+    def attend(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the batches with `teacher` filled in."""
+        for batch in batches:
+            batch.teacher = self.mixed([teacher.answer(batch) for teacher in self.teachers], batch.targets)
+            yield batch
+
+    def mixed(self, logits: list[Tensor], targets: Tensor) -> Tensor:
+        """Return the weighted mean of logits `(N, classes, ...)`; targets `(N, ...)` may be void."""
+        stacked = torch.stack([x.float() for x in logits])
+        weights = torch.tensor(self.weights, device=stacked.device).view(-1, *(1,) * (stacked.ndim - 1))
+        if self.confidence and len(logits) > 1:
+            losses = torch.stack([_losses(x, targets) for x in stacked])
+            weights = weights * ((1 - losses.softmax(0)) / (len(logits) - 1)).unsqueeze(2)
+        return (stacked * weights).sum(0) / weights.sum(0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of all teachers."""
+        return {str(number): teacher.state_dict() for number, teacher in enumerate(self.teachers)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to saved states."""
+        for number, teacher in enumerate(self.teachers):
+            teacher.load_state_dict(state.get(str(number), {}))
+
+    def outputs(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return the mixed outputs for images that are in no cache."""
+        return self.mixed([teacher.outputs(images) for teacher in self.teachers], targets)
+
+
+def _losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy of every image or pixel, 0 where the target is no class."""
+    counted = (targets >= 0) & (targets < logits.shape[1])
+    picked = logits.log_softmax(1).gather(1, targets.where(counted, 0).unsqueeze(1))[:, 0]
+    return -picked * counted
+
+
+def keep(path: Path, outputs: NDArray[np.float32]) -> None:
+    """Write a teacher's outputs as FP16, those beyond its range as its largest; raise `TrainingError` on NaN."""
+    if np.isnan(outputs).any():
+        raise TrainingError("the teacher's outputs are not numbers (NaN): look at its own training, or its weights")
+    largest = np.finfo(np.float16).max
+    with atomic_write(path) as file:
+        np.save(file, outputs.clip(-largest, largest).astype(np.float16), allow_pickle=False)
+
+
+def _content(module: nn.Module) -> str:
+    """Return what tells a network without a key from another one: a hash of its weights."""
+    found = hashlib.sha256(str(module).encode())
+    for value in module.state_dict().values():
+        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _usable(value: Tensor) -> Tensor:
+    """Return a float32 tensor that the student's gradient may be recorded with."""
+    return value.clone() if value.dtype == torch.float32 else value.float()

@@ -1,27 +1,90 @@
-"""An objective is a weighted sum of terms; each term is one small frozen dataclass in a file of its own."""
+"""An objective is a weighted sum of terms; each term is one small frozen dataclass in a file of its own.
+
+Everything in this folder can be imported without torch, so that a recipe that names a loss is checked in the first
+second: the losses are written with the methods of the tensors they are given.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from edgepress.core.config import STRICT
 from edgepress.core.registry import Registry
-from edgepress.tasks.base import Task
-from edgepress.train.loader import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from edgepress.tasks.base import Task
+    from edgepress.train.loader import Batch
+
+Place = Literal["stages", "middle", "last", "normalized", "embedding"]
+"""Where features are compared if no module is named: the ends of all stages, the middle or the last of them, the last
+batch normalizations of the stages (features before their activation), or what the classifier takes."""
 
 
 @dataclass(frozen=True)
 class Term(ABC):
-    """One loss. `needs_teacher` says whether `batch.teacher` must be there."""
+    """One loss. `needs_teacher` says whether `batch.teacher` must be there.
+
+    `usual` is the weight that its paper gives it beside the loss on the labels, which then weighs `usual_labels`.
+    """
 
     __pydantic_config__ = STRICT
 
     needs_teacher = False
+    usual: ClassVar[float] = 1.0
+    usual_labels: ClassVar[float] = 1.0
 
     @abstractmethod
-    def __call__(self, outputs: Tensor, batch: Batch, task: Task) -> Tensor:
+    def __call__(self, outputs: "Tensor", batch: "Batch", task: "Task") -> "Tensor":
         """Return the unweighted mean loss of the batch, a float32 scalar."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A module of the student and one of the teacher, by path, and the shapes of what they give for one image:
+    `(channels, height, width)` for maps, `(channels,)` for vectors."""
+
+    student: str
+    teacher: str
+    ours: tuple[int, ...]
+    theirs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FeatureTerm(Term):
+    """A loss between features. `student` and `teacher` name modules by path or glob (`layer2.1.conv2`, `layer*`), in
+    the same order; `path:in` is what a module takes instead of what it gives. Without them the stages of the two
+    networks are paired automatically.
+    """
+
+    student: tuple[str, ...] = ()
+    teacher: tuple[str, ...] = ()
+
+    needs_teacher = True
+    place: ClassVar[Place] = "stages"
+    joins: ClassVar[Literal["maps", "alike", "anything"]] = "maps"
+    """The features it can compare: maps with maps, also vectors with vectors, or anything."""
+
+    def __post_init__(self) -> None:
+        if bool(self.student) != bool(self.teacher):
+            raise ValueError("'student' and 'teacher' belong together: name the modules of both networks or of none")
+
+    def connector(self, pairs: "tuple[Pair, ...]") -> "nn.Module | None":
+        """Return what is trained between the networks, None where nothing is.
+
+        Its `forward` takes the features of student and teacher (two lists of `(N, C, H, W)` or `(N, C)`) and returns
+        the two lists that `compare` is given.
+        """
+        return None
+
+    def __call__(self, outputs: "Tensor", batch: "Batch", task: "Task") -> "Tensor":
+        assert batch.taps is not None
+        return self.compare(*batch.taps.joined(self))
+
+    @abstractmethod
+    def compare(self, ours: "list[Tensor]", theirs: "list[Tensor]") -> "Tensor":
+        """Return the mean loss over pairs of features, float32, as the connector (if any) has left them."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +98,20 @@ class Objective:
         """True where some term compares with a teacher."""
         return any(term.needs_teacher for _, weight, term in self.terms if weight)
 
-    def __call__(self, outputs: Tensor, batch: Batch, task: Task) -> dict[str, Tensor]:
+    @property
+    def features(self) -> tuple[FeatureTerm, ...]:
+        """The terms that compare features."""
+        return tuple(term for _, weight, term in self.terms if weight and isinstance(term, FeatureTerm))
+
+    def __call__(self, outputs: "Tensor", batch: "Batch", task: "Task") -> "dict[str, Tensor]":
         """Return the weighted terms by name; the loss is their sum."""
         return {name: weight * term(outputs, batch, task) for name, weight, term in self.terms if weight}
 
 
 objectives: Registry[type[Term]] = Registry("objective", ("edgepress.train.objectives",))
+
+
+def positive(name: str, value: float) -> None:
+    """Raise `ValueError` where a number of a configuration is not above 0."""
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, got {value}")

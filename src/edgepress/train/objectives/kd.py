@@ -1,13 +1,16 @@
 """Knowledge distillation by softened outputs."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-import torch.nn.functional as F
-from torch import Tensor
+from edgepress.train.objectives.base import Term, objectives, positive
+from edgepress.train.objectives.rows import divergence
 
-from edgepress.tasks.base import Task
-from edgepress.train.loader import Batch
-from edgepress.train.objectives.base import Term, objectives
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgepress.tasks.base import Task
+    from edgepress.train.loader import Batch
 
 
 @objectives.register("kd")
@@ -22,14 +25,14 @@ class KD(Term):
     temperature: float = 4.0
 
     needs_teacher = True
+    usual: ClassVar[float] = 0.7
+    usual_labels: ClassVar[float] = 0.3
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        positive("temperature", self.temperature)
 
-    def __call__(self, outputs: Tensor, batch: Batch, task: Task) -> Tensor:
+    def __call__(self, outputs: "Tensor", batch: "Batch", task: "Task") -> "Tensor":
         assert batch.teacher is not None
-        student = F.log_softmax(outputs.float() / self.temperature, dim=1)
-        teacher = F.log_softmax(batch.teacher.float() / self.temperature, dim=1)
-        divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
-        return self.temperature**2 * divergence.mean()
+        student = (outputs.float() / self.temperature).log_softmax(1)
+        teacher = (batch.teacher.float() / self.temperature).log_softmax(1)
+        return self.temperature**2 * divergence(teacher, student).mean()

@@ -1,0 +1,57 @@
+"""The attention-based fusion (ABF) of ReviewKD: Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgepress.train.connectors import Lists, pooled
+from edgepress.train.objectives.base import Pair
+
+
+class Fuse(nn.Module):
+    """One level: the student's map `(N, inputs, H, W)` at `width` channels, mixed with the deeper residual, both
+    weighted by a map of two attentions. Returns what is compared, `(N, outputs, H, W)`, and the residual going up.
+    """
+
+    def __init__(self, inputs: int, width: int, outputs: int, deepest: bool) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width))
+        self.leave = nn.Sequential(nn.Conv2d(width, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
+        self.attend: nn.Module | None = None
+        if not deepest:
+            self.attend = nn.Sequential(nn.Conv2d(2 * width, 2, 1), nn.Sigmoid())
+
+    def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return (what is compared, the residual)."""
+        x = self.enter(x)
+        if self.attend is not None and deeper is not None:
+            deeper = F.interpolate(deeper, x.shape[2:], mode="nearest")
+            weights = self.attend(torch.cat((x, deeper), 1))
+            x = x * weights[:, :1] + deeper * weights[:, 1:]
+        return self.leave(x), x
+
+
+class Fusion(nn.Module):
+    """All levels, from the deepest up; pairs are given shallow to deep."""
+
+    def __init__(self, pairs: Iterable[Pair], width: int) -> None:
+        super().__init__()
+        pairs = list(pairs)
+        last = len(pairs) - 1
+        self.levels = nn.ModuleList(
+            Fuse(pair.ours[0], width, pair.theirs[0], deepest=number == last) for number, pair in enumerate(pairs)
+        )
+
+    def forward(self, ours: list[Tensor], theirs: list[Tensor]) -> Lists:
+        """Return fused and teacher's maps, shallow to deep, pooled to the smaller size of each pair."""
+        fused: list[Tensor] = []
+        targets: list[Tensor] = []
+        deeper: Tensor | None = None
+        for level, a, b in reversed(list(zip(self.levels, ours, theirs, strict=True))):
+            shown, deeper = level(a, deeper)
+            size = (min(shown.shape[2], b.shape[2]), min(shown.shape[3], b.shape[3]))
+            fused.append(pooled(shown, size))
+            targets.append(pooled(b, size))
+        return fused[::-1], targets[::-1]

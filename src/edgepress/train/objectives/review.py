@@ -1,0 +1,52 @@
+"""Knowledge review: every level of the student learns from the teacher's level and those below it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgepress.train.objectives.base import FeatureTerm, objectives, positive
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from edgepress.train.objectives.base import Pair
+
+
+@objectives.register("review")
+@dataclass(frozen=True)
+class Review(FeatureTerm):
+    """Sum over the levels of the hierarchical context loss between the student's fused features and the teacher's.
+
+    Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021. Trained attention-based fusion (ABF) mixes each
+    level of the student with the already fused deeper one. The context loss is the mean squared difference of the maps
+    (weight 1) and of the maps pooled to 4x4, 2x2 and 1x1 (1/2, 1/4, 1/8; only where the map is larger), divided by the
+    weights used. Maps `(N, C, H, W)`, shallow to deep. The authors' weights lie in 0.6 to 10, raised over 20 epochs.
+    """
+
+    width: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("width", self.width)
+
+    def connector(self, pairs: "tuple[Pair, ...]") -> "nn.Module":
+        """Return the fusion of all levels."""
+        from edgepress.train.fusion import Fusion
+
+        return Fusion(pairs, self.width)
+
+    def compare(self, ours: "list[Tensor]", theirs: "list[Tensor]") -> "Tensor":
+        """Return the sum over the pairs of features."""
+        each = [_context(a, b) for a, b in zip(ours, theirs, strict=True)]
+        return sum(each[1:], each[0])
+
+
+def _context(ours: "Tensor", theirs: "Tensor") -> "Tensor":
+    from edgepress.train.connectors import pooled
+
+    total, weights, weight = (ours - theirs).square().mean(), 1.0, 1.0
+    for side in (4, 2, 1):
+        weight /= 2
+        if side < min(ours.shape[2:]):
+            total = total + weight * (pooled(ours, (side, side)) - pooled(theirs, (side, side))).square().mean()
+            weights += weight
+    return total / weights
