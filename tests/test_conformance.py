@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,6 +14,8 @@ from edgepress.core.config import dump, parse
 from edgepress.core.inputs import InputSpec
 from edgepress.core.stage import stages
 from edgepress.data.base import datasets
+from edgepress.export.formats import formats
+from edgepress.export.stages import Format
 from edgepress.measure.base import measures
 from edgepress.models.base import models, twins
 from edgepress.models.build import new_model
@@ -53,6 +55,10 @@ def test_configurations_survive_yaml_and_are_documented(registry: Any, name: str
     assert parse(cls, yaml.safe_load(yaml.safe_dump(dump(config)))) == config
     assert dataclasses.fields(cls) is not None and cls.__dataclass_params__.frozen
     assert cls.__doc__ and not cls.__doc__.startswith(f"{cls.__name__}(")
+
+
+def test_recipes_know_the_formats() -> None:
+    assert sorted(get_args(Format)) == sorted(formats)
 
 
 @pytest.mark.parametrize("name", list(stages))

@@ -99,15 +99,21 @@ def test_eval_says_what_does_not_fit(small: Small, call: Call) -> None:
 
 
 def test_bench_compares_in_turns(small: Small, call: Call) -> None:
-    result = call("bench", small.bundle, "small/file", "--runs", small.runs, "--calls", "30", "--batch", "2", "--json")
+    words = ("bench", small.bundle, "small/file", "--runs", small.runs, "--calls", "30", "--batch", "2", "--json")
+    result = call(*words)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["batch"] == 2 and len(found["bundles"]) == 2
-    first, second = found["bundles"]
+    assert [cell["batch"] for cell in found["cells"]] == [2, 2]
+    first, second = found["cells"]
     assert first["n"] == 30 and first["speedup"] == 1.0
     assert 0 < first["latency_ms"]["p50"] <= first["latency_ms"]["p90"] <= first["latency_ms"]["p99"]
     assert first["load_ms"] > 10 and first["peak_rss_mb"] > 10
     assert second["speedup_range"][0] <= second["speedup"] <= second["speedup_range"][1]
+    assert found["verdicts"][0]["ship"] in (first["bundle"], second["bundle"])
+    again = json.loads(call(*words).stdout)
+    assert again["cells"] == found["cells"], "the same command goes on where it was: here, nothing is left to do"
+    wrong = call("bench", small.bundle, "--threads", "1,x")
+    assert wrong.exit_code == 2 and "not a list of whole numbers" in wrong.stderr
 
 
 def test_doctor(call: Call) -> None:

@@ -6,6 +6,12 @@ from typing import ClassVar, Literal
 from edgepress.core.artifact import Artifact, Model
 from edgepress.core.stage import Context, Stage, stages
 
+Format = Literal[
+    "onnx", "onnx-fp16", "openvino", "openvino-bf16", "openvino-fp16", "executorch", "litert", "ncnn", "ncnn-bf16",
+    "tensorrt", "tensorrt-fp16", "pt2", "pt2-bf16",
+]  # fmt: skip
+"""The names in `export.formats`, which needs torch; a test holds the two together."""
+
 
 @stages.register("export")
 @dataclass(frozen=True)
@@ -15,7 +21,7 @@ class Export(Stage):
 
     gives: ClassVar[str] = "program"
 
-    to: Literal["onnx", "onnx-fp16"] = "onnx"
+    to: Format = "onnx"
     parity: int = 512
 
     def check(self) -> list[str]:

@@ -1,0 +1,74 @@
+"""ExecuTorch: a `.pte` file whose operations are handed to XNNPACK; with our scales, where the network is quantized."""
+
+import contextlib
+import importlib
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgepress.core.artifact import Model, Program
+from edgepress.core.errors import EdgepressError, MissingExtraError
+from edgepress.export.decomposed import portable
+from edgepress.export.formats import formats
+from edgepress.export.onnx import provenance
+from edgepress.export.parity import check
+
+LARGEST_BATCH = 64
+"""Memory is planned for so many images when the file is written."""
+
+
+@formats.register("executorch")
+def export_executorch(model: Model, samples: NDArray[np.uint8]) -> Program:
+    """Return `model` for ExecuTorch, proven on `samples`; it takes up to `LARGEST_BATCH` images at once.
+
+    The provenance names what XNNPACK does not compute (`outside`). Raises `MissingExtraError` where ExecuTorch is
+    absent, `EdgepressError` where it lacks an operation, `ParityError` where the file differs.
+    """
+    try:
+        exir: Any = importlib.import_module("executorch.exir")
+        partitioner: Any = importlib.import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
+    except ImportError:
+        raise MissingExtraError("writing an ExecuTorch file", "executorch") from None
+    importlib.import_module("executorch.kernels.quantized")
+    module = portable(model)
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    with _quietly():
+        try:
+            sample = torch.zeros(2, *model.signature.input.shape)
+            exported = torch.export.export(module, (sample,), dynamic_shapes=({0: batch},), strict=False)
+            edge = exir.to_edge_transform_and_lower(exported, partitioner=[partitioner.XnnpackPartitioner()])
+            outside = Counter(_operations(edge.exported_program().graph))
+            data = bytes(edge.to_executorch().buffer)
+        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = lines[-1] if lines else type(error).__name__
+            raise EdgepressError(f"ExecuTorch cannot take {model.builder.name}: {reason[:300]}") from error
+    about = {**provenance(model), "format": {"name": "executorch", "outside": dict(outside)}}
+    program = Program(model.signature, "executorch", model.precision, {"model.pte": data}, about)
+    return check(model, program, samples)
+
+
+def _operations(graph: Any) -> Iterator[str]:
+    """Yield the names of the operations that were not handed over."""
+    for node in graph.nodes:
+        name = str(getattr(node.target, "__name__", node.target))
+        if node.op == "call_function" and name not in ("executorch_call_delegate", "getitem"):
+            yield name
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("executorch", "torch", "torchao")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

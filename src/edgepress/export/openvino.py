@@ -1,0 +1,67 @@
+"""OpenVINO: the ONNX file as an intermediate representation, `model.xml` and `model.bin`, in three arithmetics.
+
+Our quantize/dequantize pairs become FakeQuantize operations with our scales; the plugin runs them as integers.
+`openvino-bf16` and `openvino-fp16` ask the engine for that arithmetic where the processor has it, and store the weights
+in 16 bits.
+"""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepress.core.artifact import Model, Program
+from edgepress.core.errors import EdgepressError, MissingExtraError
+from edgepress.export.convert import converters, from_onnx, through_onnx
+from edgepress.export.formats import formats
+
+BF16 = 0.05
+"""The rms difference allowed to 8 bits of mantissa, as a share of the rms of the outputs."""
+
+
+@converters.register("openvino")
+def to_openvino(program: Program, arithmetic: str = "") -> Program:
+    """Return an ONNX program as one for OpenVINO, unchecked; `arithmetic` is "" for float32, else "bf16" or "fp16".
+
+    Raises `MissingExtraError` where OpenVINO is absent, `EdgepressError` where it cannot read the file.
+    """
+    try:
+        import openvino
+    except ImportError:
+        raise MissingExtraError("writing an OpenVINO file", "openvino") from None
+    try:
+        # The bytes themselves: read_model takes them for a file's content.
+        network = openvino.Core().read_model(program.files["model.onnx"])
+    except RuntimeError as error:
+        raise EdgepressError(f"OpenVINO cannot read this ONNX file: {_reason(error)}") from None
+    with tempfile.TemporaryDirectory(prefix="edgepress-") as folder:
+        path = Path(folder) / "model.xml"
+        openvino.save_model(network, path, compress_to_fp16=bool(arithmetic))
+        files = {name: (path.parent / name).read_bytes() for name in ("model.xml", "model.bin")}
+    precision = arithmetic if program.precision == "fp32" else "+".join(filter(None, (program.precision, arithmetic)))
+    return from_onnx(program, "openvino", files, precision, name="openvino", version=openvino.__version__.split("-")[0])
+
+
+@formats.register("openvino")
+def export_openvino(model: Model, samples: NDArray[np.uint8]) -> Program:
+    """Return `model` for OpenVINO, computing in float32 or, if it is quantized, in integers, proven on `samples`."""
+    return through_onnx(model, to_openvino, samples)
+
+
+@formats.register("openvino-bf16")
+def export_openvino_bf16(model: Model, samples: NDArray[np.uint8]) -> Program:
+    """Return `model` for OpenVINO, whatever is not an integer computed in bfloat16, proven on `samples`."""
+    return through_onnx(model, partial(to_openvino, arithmetic="bf16"), samples, BF16)
+
+
+@formats.register("openvino-fp16")
+def export_openvino_fp16(model: Model, samples: NDArray[np.uint8]) -> Program:
+    """Return `model` for OpenVINO, whatever is not an integer computed in half precision, proven on `samples`."""
+    return through_onnx(model, partial(to_openvino, arithmetic="fp16"), samples, BF16)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]

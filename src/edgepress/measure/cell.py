@@ -1,0 +1,138 @@
+"""A cell of the matrix as its own process: a crash, a hang or a refusal of one engine is an answer, not the end."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from edgepress.core.errors import EdgepressError
+
+
+class CellError(EdgepressError):
+    """Why a cell stays empty, in one line."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement to be made: the bundle in `folder` on so many threads and images.
+
+    `artifact` names the network and `kind` the file ("openvino-bf16"); `reason` says why there is no file, if so.
+    """
+
+    artifact: str
+    kind: str
+    runtime: str
+    precision: str
+    threads: int
+    batch: int
+    folder: Path | None = None
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """The cell in a few words, unique in its matrix: "student openvino bf16 t2 b8"."""
+        return f"{self.artifact} {self.runtime} {self.precision} t{self.threads} b{self.batch}"
+
+
+class CellProcess:
+    """The process of one cell. Use it in a `with` block; `started` holds its load time, first prediction and memory.
+
+    Every method raises `CellError` with the reason where the process crashed, hung for `limit` seconds or refused.
+    """
+
+    def __init__(self, cell: Cell, limit: float) -> None:
+        if cell.folder is None:
+            raise CellError(cell.reason or "there is no file")
+        self._limit = limit
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
+        self._rest = b""
+        command = [sys.executable, "-m", "edgepress.measure.worker", str(cell.folder)]
+        command += ["--threads", str(cell.threads), "--batch", str(cell.batch), "--since", str(time.monotonic_ns())]
+        quiet = {"OMP_NUM_THREADS": str(cell.threads), "TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3"}
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            env={**os.environ, **quiet},
+            start_new_session=True,  # Ctrl-C is for the matrix, which ends its cells itself
+        )
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.close)
+            self.started = self._answer(limit)
+            stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Return the answer to a command of `worker.Worker`."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise CellError(self._ended()) from None
+        return self._answer(self._limit)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._said):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+
+    def _answer(self, limit: float) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        handle, until = self._process.stdout.fileno(), time.monotonic() + limit
+        while b"\n" not in self._rest:
+            ready, _, _ = select.select([handle], [], [], max(0.0, until - time.monotonic()))
+            if not ready:
+                self._process.kill()
+                raise CellError(f"gave no answer in {limit:g} s and was ended")
+            part = os.read(handle, 1 << 20)
+            if not part:
+                raise CellError(self._ended())
+            self._rest += part
+        line, _, self._rest = self._rest.partition(b"\n")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise CellError(" ".join(str(answer["error"]).split()))
+        return answer
+
+    def _ended(self) -> str:
+        """Return how the process ended, and the last thing it said."""
+        code = self._process.wait()
+        self._said.seek(0)
+        lines = [line.strip() for line in self._said.read().decode(errors="replace").splitlines() if line.strip()]
+        how = how_it_ended(code)
+        return f"{how}: {lines[-1][:300]}" if lines else how
+
+
+def how_it_ended(code: int) -> str:
+    """Return an exit code in words: "crashed with SIGSEGV"."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"crashed with {signal.Signals(-code).name}"
+    except ValueError:
+        return f"crashed with signal {-code}"

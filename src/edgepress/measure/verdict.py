@@ -1,0 +1,130 @@
+"""The verdict: which file to ship under the user's budget, what was gained, what did not help, where the time goes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgepress.measure.matrix import Result, speedup
+from edgepress.measure.tables import ms_text, percent, size_text
+
+SLOWER = 0.97
+"""Below this factor a smaller arithmetic is told to be slower."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most a file may cost: `drop` points of score against the float network, milliseconds, MB, millijoules; None
+    where anything goes."""
+
+    drop: float | None = 1.0
+    ms: float | None = None
+    mb: float | None = None
+    mj: float | None = None
+
+    def broken(self, result: Result, best: float | None) -> list[str]:
+        """Return what of the budget `result` does not keep, in words; `best` is the score of the float network."""
+        facts, found = result.facts, list[str]()
+        if self.drop is not None and best is not None and "score" in facts and best - facts["score"] > self.drop + 1e-9:
+            found.append(f"{best - facts['score']:.2f} points less, {self.drop:g} are allowed")
+        if self.ms is not None and (result.ms is None or result.ms > self.ms):
+            found.append(f"{ms_text(result.ms)} ms, {self.ms:g} are allowed")
+        if self.mb is not None and facts.get("bytes", 0) > self.mb * 1e6:
+            found.append(f"{size_text(facts['bytes'])}, {self.mb:g} MB are allowed")
+        if self.mj is not None and not facts.get("energy", float("inf")) <= self.mj:
+            told = f"{facts['energy']:.3g} mJ" if "energy" in facts else "no energy figure"
+            found.append(f"{told}, {self.mj:g} mJ are allowed")
+        return found
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The file to ship (None where none keeps the budget), and the sentences about it."""
+
+    chosen: Result | None
+    sentences: tuple[str, ...]
+    did_not_help: tuple[str, ...] = ()
+
+
+def judge(results: Sequence[Result], budget: Budget) -> Verdict:
+    """Return the verdict on cells of one network, one number of threads and one batch size.
+
+    Of the files within the budget the fastest is chosen; of those within 3 % of it, the smallest.
+    """
+    good = [result for result in results if not result.error and result.ms is not None]
+    if not good:
+        return Verdict(None, ("Nothing was measured: no engine ran this network here.",))
+    best = float_score(good)
+    within = [result for result in good if not budget.broken(result, best)]
+    if not within:
+        return Verdict(None, _nothing_fits(good, budget, best), tuple(_did_not_help(good)))
+    fastest = min(result.ms or 0.0 for result in within)
+    near = [result for result in within if (result.ms or 0.0) <= 1.03 * fastest]
+    chosen = min(near, key=lambda result: (result.facts["bytes"], result.ms))
+    return Verdict(chosen, tuple(_sentences(chosen, good, best)), tuple(_did_not_help(good)))
+
+
+def float_score(results: Sequence[Result]) -> float | None:
+    """Return the score of the float network: PyTorch's, else the first of any engine; None where none was scored."""
+    plain = [result for result in results if result.cell.precision == "fp32" and "score" in result.facts]
+    of_torch = [result for result in plain if result.cell.runtime == "pt2"]
+    return next((result.facts["score"] for result in [*of_torch, *plain]), None)
+
+
+def title(result: Result) -> str:
+    """Return a cell as people say it: "OpenVINO w8a8"."""
+    return f"{result.cell.runtime} {result.cell.precision}"
+
+
+def _sentences(chosen: Result, good: Sequence[Result], best: float | None) -> list[str]:
+    facts = chosen.facts
+    parts = [f"{ms_text(chosen.ms)} ms", size_text(facts["bytes"])]
+    if "score" in facts:
+        parts.append(f"{percent(facts['score'])} %" + (f" ({facts['score'] - best:+.2f})" if best is not None else ""))
+    if "energy" in facts:
+        parts.append(f"{facts['energy']:.3g} mJ" + (" (estimate)" if chosen.estimated else ""))
+    found = [f"Ship {title(chosen)}: {', '.join(parts)}."]
+    if chosen.cell.folder is not None:
+        found.append(f"It lies in {chosen.cell.folder}.")
+    for what, runtime in (("FP32 PyTorch", "pt2"), (f"FP32 on {chosen.cell.runtime}", chosen.cell.runtime)):
+        before = _find(good, runtime, "fp32")
+        if before is not None and before is not chosen and (factor := speedup(before, chosen)):
+            size = before.facts["bytes"] / max(facts["bytes"], 1)
+            found.append(f"Against {what}: {_times(factor)}, {size:.1f}x smaller.")
+    if chosen.restless and chosen.timing:
+        found.append(
+            f"The machine was restless (p10 to p90 {chosen.timing.spread:.0f} %): measure again when it is quiet."
+        )
+    if chosen.layers:
+        shown = "; ".join(f"{one['name']} ({one['kind']}) {one['share']:.0f} %" for one in chosen.layers[:3])
+        found.append(f"Its time goes to: {shown}.")
+    return found
+
+
+def _did_not_help(good: Sequence[Result]) -> list[str]:
+    """Return a line for every smaller arithmetic that is slower than FP32 on the same engine."""
+    found: list[str] = []
+    for result in good:
+        before = _find(good, result.cell.runtime, "fp32")
+        if before is None or before is result:
+            continue
+        factor = speedup(before, result)
+        if factor is not None and factor < SLOWER:
+            slow = "; ".join(f"{one['kind']} {one['share']:.0f} %" for one in result.layers[:3])
+            where = f", time goes to {slow}" if slow else ""
+            found.append(f"{title(result)} is {1 / factor:.1f}x slower than FP32 on the same engine here{where}.")
+    return found
+
+
+def _nothing_fits(good: Sequence[Result], budget: Budget, best: float | None) -> tuple[str, ...]:
+    nearest = min(good, key=lambda result: (len(budget.broken(result, best)), result.ms))
+    return (
+        "No file keeps the budget.",
+        f"The nearest is {title(nearest)}: {'; '.join(budget.broken(nearest, best))}.",
+    )
+
+
+def _find(results: Sequence[Result], runtime: str, precision: str) -> Result | None:
+    return next((r for r in results if (r.cell.runtime, r.cell.precision) == (runtime, precision)), None)
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.1f}x faster" if factor >= 1 else f"{1 / factor:.1f}x slower"

@@ -1,0 +1,76 @@
+"""The engine `executorch`: a `.pte` file on the CPU, its kernels XNNPACK's. The Python runtime brings PyTorch along."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepress.core.artifact import Program, Signature
+from edgepress.core.errors import BundleError, MissingExtraError
+from edgepress.runtime.batches import FLOAT32, check_images, check_outputs, file_of, first_line
+from edgepress.runtime.engine import Engine, Session, engines
+
+
+class ExecuTorchSession(Session):
+    """A network with one image input and one output."""
+
+    input_dtype = FLOAT32
+    batch = None
+
+    def __init__(self, torch: Any, program: Any, signature: Signature) -> None:
+        self._torch, self._program = torch, program  # the method reads from the program, which must outlive it
+        self._method = program.load_method("forward")
+        self._shape = signature.input.shape
+        check_outputs(self(np.zeros((1, *self._shape), np.float32)), len(signature.labels), "model.pte")
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the float32 outputs for float32 `images` `(N, channels, height, width)`. Raises `DataError`."""
+        check_images(images, self._shape)
+        (outputs,) = self._method.execute([self._torch.from_numpy(np.ascontiguousarray(images))])
+        # The file's own memory holds the result until the next call.
+        result: NDArray[np.float32] = outputs.numpy().copy()
+        return result
+
+
+class ExecuTorchEngine(Engine):
+    """ExecuTorch with XNNPACK."""
+
+    def available(self) -> str | None:
+        """Return None where ExecuTorch is installed."""
+        if importlib.util.find_spec("executorch") is None:
+            return "ExecuTorch is not installed: pip install 'edgepress[executorch]'"
+        return None
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of ExecuTorch."""
+        return {} if self.available() else {"executorch": importlib.metadata.version("executorch")}
+
+    def load(self, program: Program, threads: int) -> ExecuTorchSession:
+        """Return `model.pte` of `program`, ready to run. Its threads are those of the whole process."""
+        if self.available():
+            raise MissingExtraError("running a .pte file", "executorch")
+        data = file_of(program, "model.pte", threads)
+        torch: Any = importlib.import_module("torch")
+        importlib.import_module("executorch.kernels.quantized")  # registers what lies between integers and floats
+        runtime: Any = importlib.import_module("executorch.runtime").Runtime.get()
+        _set_threads(threads)
+        try:
+            return ExecuTorchSession(torch, runtime.load_program(data), program.signature)
+        except RuntimeError as error:
+            raise BundleError(f"ExecuTorch cannot load model.pte: {first_line(error)}; export it again") from None
+
+
+def _set_threads(threads: int) -> None:
+    """Size the pool of XNNPACK's threads, where this version lets Python do so."""
+    try:
+        pool: Any = importlib.import_module("executorch.extension.threadpool")
+    except ImportError:
+        return
+    if callable(getattr(pool, "set_num_threads", None)):
+        pool.set_num_threads(threads)
+
+
+engines.register("executorch")(ExecuTorchEngine())

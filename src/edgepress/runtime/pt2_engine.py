@@ -1,0 +1,98 @@
+"""The engine `pt2`: a network as `torch.export` saved it, run by PyTorch itself. The baseline of the matrix."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import io
+import json
+import re
+import zipfile
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepress.core.artifact import Program, Signature
+from edgepress.core.errors import BundleError, MissingExtraError
+from edgepress.runtime.batches import FLOAT32, check_images, file_of, first_line
+from edgepress.runtime.engine import Engine, Session, engines
+
+
+class Pt2Session(Session):
+    """A network with one image input and one output."""
+
+    input_dtype = FLOAT32
+    batch = None
+
+    def __init__(self, torch: Any, module: Any, signature: Signature, bf16: bool) -> None:
+        self._torch, self._module, self._bf16 = torch, module, bf16
+        self._shape = signature.input.shape
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the float32 outputs for float32 `images` `(N, channels, height, width)`. Raises `DataError`."""
+        torch = self._torch
+        check_images(images, self._shape)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            outputs = self._module(torch.from_numpy(np.ascontiguousarray(images)))
+        return outputs.float().numpy()
+
+
+class Pt2Engine(Engine):
+    """PyTorch's own operators, one after the other."""
+
+    def available(self) -> str | None:
+        """Return None where PyTorch is installed."""
+        if importlib.util.find_spec("torch") is None:
+            return "PyTorch is not installed: pip install 'edgepress[train]'"
+        return None
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of PyTorch."""
+        if self.available():
+            return {}
+        return {"torch": importlib.metadata.version("torch").split("+")[0]}
+
+    def load(self, program: Program, threads: int) -> Pt2Session:
+        """Return `model.pt2` of `program`, ready to run. Sets the threads of PyTorch for the whole process."""
+        if self.available():
+            raise MissingExtraError("running a .pt2 file", "train")
+        data = file_of(program, "model.pt2", threads)
+        refuse_pickles(data)
+        torch: Any = importlib.import_module("torch")
+        torch.set_num_threads(threads)
+        try:
+            exported = torch.export.load(io.BytesIO(data))
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise BundleError(f"PyTorch cannot load model.pt2: {first_line(error)}; export it again") from None
+        return Pt2Session(torch, exported.module(), program.signature, program.precision == "bf16")
+
+
+_MEMBERS = re.compile(
+    r"[^/]+/(data/(weights/weight_\d+|constants/tensor_\d+|weights/model_weights_config\.json"
+    r"|constants/model_constants_config\.json|sample_inputs/model\.pt)|models/model\.json|archive_format"
+    r"|archive_version|byteorder|\.data/(version|serialization_id|alignment))"
+)
+
+
+def refuse_pickles(data: bytes) -> None:
+    """Raise `BundleError` unless the `.pt2` archive in `data` holds plain tensors and JSON only.
+
+    `torch.export.load` unpickles sample inputs, tensors marked so, and members of older layouts, which runs
+    whatever the file says. Ours have none of these.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for name in archive.namelist():
+                if not _MEMBERS.fullmatch(name):
+                    raise BundleError(f"model.pt2 holds {name[:80]!r}, which ours have not; export it again")
+                if name.endswith("sample_inputs/model.pt") and archive.getinfo(name).file_size:
+                    raise BundleError("model.pt2 holds pickled sample inputs, which could run code; export it again")
+                if name.endswith("_config.json"):
+                    config = json.loads(archive.read(name))["config"]
+                    if any(entry["use_pickle"] for entry in config.values()):
+                        raise BundleError("model.pt2 holds pickled tensors, which could run code; export it again")
+    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"model.pt2 is damaged ({first_line(error)}); copy or export it again") from None
+
+
+engines.register("pt2")(Pt2Engine())

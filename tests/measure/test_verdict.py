@@ -1,0 +1,70 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from edgepress.measure.cell import Cell
+from edgepress.measure.matrix import Result
+from edgepress.measure.verdict import Budget, judge
+
+
+def result(runtime: str, precision: str, ms: float, score: float = 90.0, size: float = 1e6, **more: float) -> Result:
+    """Return a cell measured in two turns of three steady calls."""
+    cell = Cell("net", runtime, runtime, precision, 1, 1, Path("bundles") / f"{runtime}-{precision}")
+    layers = [{"name": "features.1", "kind": "depthwise", "share": 61.0}]
+    facts = {"score": score, "bytes": size, **more}
+    return Result(cell, "", facts, layers=layers, turns=[[ms / 1e3] * 3, [ms / 1e3] * 3])
+
+
+FIELD = [
+    result("pt2", "fp32", 4.0, size=6.1e6),
+    result("onnxruntime", "fp32", 1.0, size=6e6),
+    result("onnxruntime", "w8a8", 1.6, 89.5, size=1.7e6),
+    result("openvino", "bf16", 0.8, 89.9, size=3.2e6),
+    result("openvino", "w8a8", 0.79, 87.0, size=1.8e6),
+]
+
+
+def test_the_fastest_within_the_budget_is_chosen_and_held_against_both_baselines() -> None:
+    verdict = judge(FIELD, Budget(drop=1.0))
+    assert verdict.chosen is FIELD[3]
+    assert verdict.sentences[0] == "Ship openvino bf16: 0.800 ms, 3.2 MB, 89.90 % (-0.10)."
+    assert "Against FP32 PyTorch: 5.0x faster, 1.9x smaller." in verdict.sentences
+    assert any("features.1 (depthwise) 61 %" in sentence for sentence in verdict.sentences)
+    assert verdict.did_not_help == (
+        "onnxruntime w8a8 is 1.6x slower than FP32 on the same engine here, time goes to depthwise 61 %.",
+    )
+
+
+def test_of_files_equally_fast_the_smallest_is_shipped() -> None:
+    assert judge(FIELD, Budget(drop=5.0)).chosen is FIELD[4]
+
+
+@pytest.mark.parametrize(
+    ("budget", "runtime", "precision"),
+    [
+        (Budget(mb=2.0), "onnxruntime", "w8a8"),
+        (Budget(drop=0.05), "onnxruntime", "fp32"),
+        (Budget(None), "openvino", "w8a8"),
+    ],
+)
+def test_every_part_of_the_budget_counts(budget: Budget, runtime: str, precision: str) -> None:
+    chosen = judge(FIELD, budget).chosen
+    assert chosen is not None and (chosen.cell.runtime, chosen.cell.precision) == (runtime, precision)
+
+
+def test_a_budget_nobody_keeps_names_the_nearest() -> None:
+    verdict = judge(FIELD, Budget(ms=0.5))
+    assert verdict.chosen is None and "The nearest is openvino bf16: 0.800 ms, 0.5 are allowed." in verdict.sentences
+    assert judge(FIELD, Budget(mj=1.0)).chosen is None, "what has no energy figure keeps no energy budget"
+
+
+def test_empty_cells_are_never_chosen() -> None:
+    broken = dataclasses.replace(FIELD[3], error="crashed with SIGSEGV")
+    assert judge([*FIELD[:3], broken], Budget()).chosen is FIELD[1]
+    assert judge([broken], Budget()).sentences == ("Nothing was measured: no engine ran this network here.",)
+
+
+def test_a_restless_machine_is_told() -> None:
+    shaky = dataclasses.replace(FIELD[3], turns=[[0.5e-3, 0.8e-3, 1.4e-3]])
+    assert any("restless" in sentence for sentence in judge([shaky], Budget()).sentences)
