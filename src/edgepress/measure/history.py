@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from edgepress.measure.rows import Row, newest, read_rows
 
 @dataclass(frozen=True)
 class Step:
-    """One stage of a run: how it was called, what it was made from, its newest rows and its epochs."""
+    """One stage of a run: how it was called, what it was made from, its newest rows, its epochs, its notes."""
 
     label: str
     stage: str
@@ -26,6 +26,7 @@ class Step:
     settings: dict[str, Any]
     rows: tuple[Row, ...]
     epochs: tuple[dict[str, Any], ...]
+    notes: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def simulated(self) -> bool:
@@ -103,7 +104,15 @@ def _step(entry: dict[str, Any], index: int, recipe: dict[str, Any], runs: Path)
         settings=_settings(recipe, label, index),
         rows=tuple(rows),
         epochs=_epochs(folder / "log.jsonl") if folder else (),
+        notes=_notes(folder / "notes.json") if folder else {},
     )
+
+
+def _notes(path: Path) -> dict[str, Any]:
+    try:
+        return _mapping(json.loads(path.read_bytes())) if path.exists() else {}
+    except ValueError:
+        return {}  # the report shows what there is
 
 
 def _find(runs: Path, name: str) -> Path | None:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from edgepress.core.errors import MissingExtraError
 from edgepress.core.files import write_bytes
 from edgepress.measure import charts
+from edgepress.measure.findings import Table, findings
 from edgepress.measure.history import Run, Step, number, read_run
 from edgepress.measure.rows import Row, to_csv
 from edgepress.measure.summary import Metrics, Summary, summarize
@@ -109,6 +110,7 @@ def render_html(run: Run, summary: Summary) -> str:
         specs={figure.name: figure.spec for figure in figures},
         stages=stage_lines(run, metrics, summary.result),
         training=training_lines(run, metrics),
+        findings=findings(run),
         recipe=_yaml(run.recipe),
         csv="data:text/csv;charset=utf-8," + quote(to_csv(run.rows).encode("utf-8", "replace")),
         style=(PAGE / "report.css").read_text("utf-8"),
@@ -129,6 +131,7 @@ def render_markdown(run: Run, summary: Summary) -> str:
     for title, items in (("What helped", summary.helped), ("What did not help", summary.did_not_help)):
         if items:
             parts.append(f"**{title}**\n\n" + "\n".join(f"- {item}" for item in items) + "\n")
+    parts += [_markdown_table(table) for table in findings(run)]
     recipe = _yaml(run.recipe)
     if recipe:
         parts.append(f"## Recipe\n\n{_fenced(recipe, 'yaml')}")
@@ -138,6 +141,14 @@ def render_markdown(run: Run, summary: Summary) -> str:
     if run.command:
         parts.append(f"Made on {run.date} by:\n\n{_fenced(run.command, 'sh')}")
     return "\n".join(parts)
+
+
+def _markdown_table(table: Table) -> str:
+    lines = [table.columns, table.columns, *table.lines]
+    cells = ["| " + " | ".join(escape_markdown(cell) for cell in line) + " |" for line in lines]
+    cells[1] = "|" + "---|" * len(table.columns)
+    remarks = "".join(f"\n- {escape_markdown(remark)}" for remark in table.remarks)
+    return f"## {escape_markdown(table.title)}\n\n" + "\n".join(cells) + (f"\n{remarks}" if remarks else "") + "\n"
 
 
 def stage_lines(run: Run, metrics: Metrics, result: str = "") -> list[StageLine]:
