@@ -86,12 +86,12 @@ def measure(options: Options, seeds: Seeds) -> list[Row]:
             for label in (f"{recipe}-fp32", f"{recipe}-int8"):
                 rows += speed_rows(label, bundles[label], best, options)
             files[f"{recipe}-int8"] = {"seed": best, "bundle": str(bundles[f"{recipe}-int8"])}
-    _remember(options.work / "chosen.json", files)
+    remember(options.work / "chosen.json", files)
     return rows
 
 
-def _remember(path: Path, files: dict[str, dict[str, object]]) -> None:
-    """Add the chosen files to those that other figures have chosen."""
+def remember(path: Path, files: dict[str, dict[str, object]]) -> None:
+    """Add the chosen files to those that other figures have chosen; `benchmarks.zoo` copies them."""
     known = json.loads(path.read_text()) if path.exists() else {}
     write_json(path, known | files)
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.zoo`: put the bundles that the figures `resnet8` and `resnet20` chose into `zoo/`, checked.
+"""`python -m benchmarks.zoo`: put the bundles that the figures `resnet8`, `resnet20` and `qat` chose into `zoo/`, checked.
 
 A step of its own, since the bundles are committed: remaking figures must not change them.
 """
@@ -14,7 +14,14 @@ from edgepress.core.errors import BundleError, EdgepressError
 from edgepress.runtime import load
 from edgepress.runtime.bundle import read_bundle, save_bundle
 
-NAMES = {"resnet8-kd-int8": "cifar10-resnet8-int8", "resnet20-kd-int8": "cifar10-resnet20-int8"}
+NAMES = {
+    "resnet8-kd-int8": "cifar10-resnet8-int8",
+    "resnet20-kd-int8": "cifar10-resnet20-int8",
+    "resnet8-w4a8-qat": "cifar10-resnet8-w4a8",
+    "resnet20-w2a8-qat": "cifar10-resnet20-w2a8",
+    "resnet20-w4a4-qat": "cifar10-resnet20-w4a4",
+    "resnet20-w2a2-qat": "cifar10-resnet20-w2a2",
+}
 MOST_BUNDLE, MOST_ZOO = 1_000_000, 10_000_000
 
 
