@@ -141,7 +141,7 @@ def _bake(graph_module: fx.GraphModule, node: fx.Node, quantizer: Quantizer) -> 
 
 
 def _affine(graph_module: fx.GraphModule, node: fx.Node) -> tuple[Tensor, Tensor]:
-    """Return factor and shift, float64, of the batch norm after `node`, and take it out; 1 and 0 where there is none."""
+    """Return factor and shift, float64, of the batch norm after `node`, and take it out; 1 and 0 without one."""
     reader = next(iter(node.users))
     path = str(reader.target)
     channels = node.args[1].meta["val"].shape[0]  # type: ignore[union-attr]
