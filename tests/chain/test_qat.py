@@ -47,6 +47,7 @@ def test_it_learns_and_the_file_agrees(bits: tuple[int, int], tmp_path) -> None:
         ({"model": "cifar_resnet8"}, "goes on from a trained network"),
         ({"teacher": "$nobody"}, "no earlier stage"),
         ({"calibrate": 0}, "at least 1"),
+        ({"rounded": 0}, "share in"),
     ],
 )
 def test_wrong_fields_are_told_before_anything_runs(fields: dict[str, Any], words: str) -> None:

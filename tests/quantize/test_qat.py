@@ -119,3 +119,18 @@ def test_step_sizes_learn_what_the_error_asks_for() -> None:
         optimizer.step()
     # The best step for a uniform variable in [0, 1] with codes 0 to 3 is 2/7: half a step lost at the upper end.
     assert np.isclose(quantizer.scale.item(), 2 / 7, atol=0.02)
+
+
+def test_a_share_of_a_weight_is_rounded_in_training_and_all_of_it_after() -> None:
+    quantizer = Quantizer(Scheme(3, True, 0), 4)
+    x = torch.randn(4, 5000)
+    quantizer.set_range(x.amin(1), x.amax(1))
+    quantizer.learn()
+    whole = quantizer(x)
+    quantizer.rounded = 0.25
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        part, other = quantizer(x), quantizer(x)
+    assert ((part == whole) | (part == x)).all() and not torch.equal(part, other)
+    assert abs(float((part != x).float().mean()) - 0.25) < 0.02
+    assert torch.equal(quantizer.eval()(x), whole)

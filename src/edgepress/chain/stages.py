@@ -24,15 +24,18 @@ class Qat(Fitting):
     their weights and 8 for what they read. Step sizes are learned (LSQ, Esser et al. 2020), from ranges that
     `calibrate` training images show. The network before rounding, or `teacher` where one is named, teaches as in
     `distill` with `temperature` and `alpha`. With `learn: narrow` the training does not see roundings to 8 bits
-    where there are narrower ones: they cost time and change next to nothing.
+    where there are narrower ones: they cost time and change next to nothing. `rounded` below 1 rounds only that share
+    of a weight at each step, so that the other values learn undisturbed (Quant-Noise, Fan et al. 2021).
     """
 
     references: ClassVar[tuple[str, ...]] = ("teacher",)
+    later: ClassVar[tuple[str, ...]] = ("rounded",)
 
     weights: int = 4
     activations: int = 8
     first_last: int = 8
     learn: Literal["narrow", "all"] = "narrow"
+    rounded: float = 1.0
     calibrate: int = 512
     estimator: EstimatorName = "mse"
     teacher: str | None = None
@@ -61,6 +64,8 @@ class Qat(Fitting):
                 wrong.append(f"field {name!r} must be 8, 4, 3 or 2 bits, got {getattr(self, name)}")
         if self.model is not None:
             wrong.append("field 'model': qat goes on from a trained network; train it in a stage before this one")
+        if not 0 < self.rounded <= 1:
+            wrong.append(f"field 'rounded' must be a share in (0, 1], got {self.rounded}")
         if self.calibrate < 1:
             wrong.append(f"field 'calibrate' must be at least 1 image, got {self.calibrate}")
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
@@ -94,6 +99,6 @@ class Qat(Fitting):
         assert isinstance(artifact, Model)
         teacher = ctx.references[self.teacher] if self.teacher else artifact
         images = ctx.data.calibration(self.calibrate, ctx.seed)
-        prepared = prepare(quantize(artifact, images, self.config), self.learn)
+        prepared = prepare(quantize(artifact, images, self.config), self.learn, self.rounded)
         trained = run_fit(self, prepared, ctx, teacher if self.alpha else None)
         return finish(trained, images)

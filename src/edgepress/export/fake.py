@@ -148,7 +148,8 @@ class Quantizer(nn.Module):
     """Rounds what passes through it as `scheme` says, once `enabled`; before that it only shows it to `observer`.
 
     After `learn` its scale is a parameter, whose gradient is scaled by `1 / sqrt(values per scale * highest code)`
-    (LSQ, section 2.2), so that one learning rate serves weights and step sizes; zero points stay.
+    (LSQ, section 2.2), so that one learning rate serves weights and step sizes; zero points stay. With `rounded` below
+    1 only that share of a weight, drawn anew at every step of a training, is rounded (Quant-Noise, Fan et al. 2021).
     """
 
     scale: Tensor
@@ -159,6 +160,7 @@ class Quantizer(nn.Module):
         self.scheme = scheme
         self.enabled = True
         self.learned = False
+        self.rounded = 1.0
         self.observer: Observer | None = None
         self.register_buffer("scale", torch.ones(channels))
         self.register_buffer("zero_point", torch.zeros(channels))
@@ -211,8 +213,12 @@ class Quantizer(nn.Module):
             return _rounded(x, scale.reshape(()), scheme.qmin - zero, scheme.qmax - zero)
         scale = scale.reshape(shape)
         if self.odd:
-            return _rounded(x - scale, 2 * scale, -2, 1) + scale
-        return _rounded(x, scale, scheme.qmin, scheme.qmax)  # one scale per channel goes with a zero point of 0
+            result = _rounded(x - scale, 2 * scale, -2, 1) + scale
+        else:  # one scale per channel goes with a zero point of 0
+            result = _rounded(x, scale, scheme.qmin, scheme.qmax)
+        if self.rounded < 1 and self.training:
+            result = torch.where(torch.rand_like(x) < self.rounded, result, x)
+        return result
 
     def extra_repr(self) -> str:
         """Show the scheme."""

@@ -28,11 +28,12 @@ Learn = Literal["narrow", "all"]
 NORMS: dict[int, type[nn.Module]] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}
 
 
-def prepare(model: Model, learn: Learn = "narrow") -> Model:
+def prepare(model: Model, learn: Learn = "narrow", rounded: float = 1.0) -> Model:
     """Return the quantized `model`, changed in place, with batch norms and step sizes that a training can change.
 
     With `narrow` the training sees the rounding of the quantizers below 8 bits only, which costs little more than
     training without any; `finish` sets the others. Where none is below 8 bits, and with `all`, it sees every one.
+    `rounded` is the share of a weight that is rounded at each step.
     Raises `EdgepressError` for a network that is not quantized, or was loaded from disk after it.
     """
     graph_module = model.module
@@ -47,6 +48,7 @@ def prepare(model: Model, learn: Learn = "narrow") -> Model:
         quantizer.enabled = quantizer in learned
     for quantizer in learned:
         quantizer.learn()
+        quantizer.rounded = rounded
     graph_module.graph.lint()
     graph_module.recompile()
     return model
