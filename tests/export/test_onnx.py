@@ -97,7 +97,13 @@ def test_values_below_zero_are_padded_with_the_zero_point(tmp_path: Path) -> Non
 def test_a_wrong_file_does_not_pass_the_gate() -> None:
     model, program = quantized("Residual"), exported("Residual")
     file = onnx.load_from_string(program.files[FILE])
-    scale = next(i for i in file.graph.initializer if i.name == file.graph.node[-1].input[0] or len(i.dims) == 1)
+    stored = {i.name: i for i in file.graph.initializer}
+    weights = [
+        n
+        for n in file.graph.node
+        if n.op_type == "DequantizeLinear" and n.input[0] in stored and len(stored[n.input[0]].dims) == 4
+    ]
+    scale = stored[weights[0].input[1]]
     scale.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(scale) * 2, scale.name))
     wrong = Program(model.signature, "onnxruntime", "w8a8", {FILE: file.SerializeToString()})
     with pytest.raises(ParityError, match=r"max difference .* at most 0\.1"):

@@ -245,12 +245,13 @@ def test_segmentation_learns_from_logits_and_features(tmp_path: Path) -> None:
     start = Train(epochs=4, model=net, arguments={"width": 8}, batch=16, lr=0.1, precision="fp32")
     teacher = start(None, context(tmp_path, data=data)).with_key("teacher")
     losses = ("dkd", "weighted_kd", {"standardized": {"of": {"dist": {}}}}, "mlkd", "review", "cwd", "attention")
-    stage = Distill(epochs=2, model=net, teacher="$teacher", batch=16, lr=0.01, precision="fp32", losses=losses)
+    stage = Distill(epochs=5, model=net, teacher="$teacher", batch=16, lr=0.01, precision="fp32", losses=losses)
     log: list = []
     ctx = context(tmp_path, data=data, references={"$teacher": teacher}, log=log)
     model = stage(None, ctx)
     assert list(model.module.state_dict()) == list(dense(3).state_dict())
-    assert log[1]["loss"] < log[0]["loss"] and len(log[0]["terms"]) == len(losses) + 1
+    # A sum that is mostly DKD: which of its single epochs goes up hangs on the order of floating-point sums.
+    assert log[-1]["loss"] < log[0]["loss"] and len(log[0]["terms"]) == len(losses) + 1
     assert ctx.notes["distillation"]["compared"][-1].startswith("attention: down 4x4x4 <- down 8x4x4, up 4x8x8")
     assert set(ctx.notes["distillation"]["teacher"]) == {"miou"}
 
