@@ -1,4 +1,4 @@
-"""`python -m benchmarks.zoo`: put the bundles that the figures `resnet8`, `resnet20` and `qat` chose into `zoo/`.
+"""`python -m benchmarks.zoo`: put the bundles that the figures `resnet8`, `resnet20` and `qat-*` chose into `zoo/`.
 
 A step of its own, since the bundles are committed: remaking figures must not change them.
 """

@@ -1,9 +1,10 @@
-"""Networks trained under their rounding: `resnet20-w2a8-qat`, `-w4a4-qat`, `-w2a2-qat`, `tiny-91` and `tiny-88`.
+"""Networks trained under their rounding: what the figures `qat-weights`, `qat-w4a4` and `qat-w2a2` share.
 
 `drop` is counted from the exported FP32 file that a training began with. All choices were made on the validation split,
 with one seed. `tiny-91` is the file of `resnet20-w2a8-qat`, `tiny-88` that of `resnet8-w4a8-qat`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.accuracy import Job, labelled, remember, run_jobs, speed_rows, value
@@ -20,9 +21,9 @@ BEFORE = {
 TINY = {"resnet20-w2a8-qat": "tiny-91", "resnet8-w4a8-qat": "tiny-88"}
 
 
-def measure(options: Options) -> list[Row]:
-    """Train what is not trained yet and return all rows."""
-    jobs = [Job(recipe, 0) for recipe in BEFORE]
+def measure(options: Options, recipes: Sequence[str]) -> list[Row]:
+    """Train what is not trained yet of `recipes` and return all rows."""
+    jobs = [Job(recipe, 0) for recipe in recipes]
     for job in jobs:
         job.freeze(options)
     run_jobs(jobs[:1], options, BEFORE[jobs[0].recipe])  # what the recipes share, once
