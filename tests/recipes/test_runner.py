@@ -68,8 +68,9 @@ def test_a_run_leaves_artifacts_rows_and_a_record(run_recipe: Run) -> None:
     assert [stage["label"] for stage in record["stages"]] == ["teacher", "student"]
     assert (record["command"], record["name"]) == ("edgepress run x", "test")
     assert {row.artifact for row in result.rows} == {"teacher", "student"}
-    epochs = [json.loads(line) for line in (student.folder / "log.jsonl").read_text().splitlines()]
-    assert [epoch["epoch"] for epoch in epochs] == [1, 2]
+    events = [json.loads(line) for line in (student.folder / "log.jsonl").read_text().splitlines()]
+    assert [event["epoch"] for event in events if event["event"] == "epoch"] == [1, 2]
+    assert events[-1]["event"] == "distillation"
 
 
 def test_a_second_run_computes_nothing(run_recipe: Run) -> None:
