@@ -1,5 +1,6 @@
 """`run`: what it prints and leaves, what it refuses, and that Ctrl-C loses nothing."""
 
+import functools
 import json
 import os
 import signal
@@ -69,7 +70,9 @@ def test_the_command_that_goes_on_does_not_begin_again() -> None:
 
 def test_ctrl_c_says_how_to_go_on_and_gc_keeps_what_was_begun(small: Small, call: Call, tmp_path: Path) -> None:
     words = ("run", small.recipe, "--until", "teacher", "--set", "teacher.epochs=4000", "--runs", tmp_path)
-    process = subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True)
+    # A test run in the background ignores SIGINT, and its children would inherit that.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     assert process.stderr
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("train-*/state.pt")) and time.monotonic() < deadline:
