@@ -25,7 +25,7 @@ CALIBRATION, GATE = 512, 256
 
 def _names(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
-    return () if "all" in names else names
+    return ("all",) if "all" in names else names
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -72,11 +72,11 @@ def command(
     from edgepress.cli.progress import TerminalProgress
     from edgepress.measure import matrix
     from edgepress.measure.matrix_rows import rows
-    from edgepress.measure.prepare import Wanted, open_store
+    from edgepress.measure.prepare import open_store
     from edgepress.measure.rows import write_rows
     from edgepress.measure.verdict import Budget
 
-    wanted = Wanted(options["runtimes"], options["precisions"], options["threads"], options["batch"])
+    wanted = _wanted(options, data)
     settings = matrix.Settings(calls=options["calls"], limit=options["limit"], tdp=options["tdp"] or 0.0)
     prints = [_fingerprint(one, runs) for one in what]
     plan = _plan(prints, data, images, wanted, settings)
@@ -94,6 +94,20 @@ def command(
     results = matrix.results(cells, store)
     write_rows(store / "rows.jsonl", rows(results, score, shlex.join(["edgepress", *sys.argv[1:]])))
     _tell(results, Budget(drop, ms, mb, mj), store, as_json)
+
+
+def _wanted(options: dict[str, Any], data: str | None) -> "Wanted":
+    """Return what was asked for, `all` spelled out. Raises `ConfigError` where other engines are asked for without
+    images to prove their files on."""
+    from edgepress.core.errors import ConfigError
+    from edgepress.measure.prepare import Wanted, runtime_of
+
+    runtimes, precisions = options["runtimes"], options["precisions"]
+    if runtimes == ("all",):
+        runtimes = tuple(dict.fromkeys(runtime_of(format) for format in _formats()))
+    if set(runtimes) - {"onnxruntime"} and data is None:
+        raise ConfigError("--runtimes: files for other engines are proven on images: give --data NAME, too")
+    return Wanted(runtimes, () if precisions == ("all",) else precisions, options["threads"], options["batch"])
 
 
 def _name(given: str, taken: list[str]) -> str:
@@ -141,6 +155,7 @@ def _prepare(
     from edgepress.cli.eval import load_for
     from edgepress.cli.targets import load_program
     from edgepress.core.errors import ConfigError
+    from edgepress.core.files import write_array
     from edgepress.measure import prepare
     from edgepress.measure.matrix import Judge
     from edgepress.tasks.base import tasks
@@ -177,7 +192,7 @@ def _prepare(
     count = min(images or len(loaded.test), len(loaded.test))
     seen, targets = loaded.test.read(np.arange(count, dtype=np.int64))
     test = store / f"test-{count}.npy"
-    np.save(test, seen)
+    write_array(test, seen)
     found: dict[str, Any] = {}
     for name, networks in models.items():
         files = prepare.references(name, networks, test, store, progress)
@@ -191,13 +206,14 @@ def _images(store: Path, data: str, signature: Any) -> dict[str, Path]:
     import numpy as np
 
     from edgepress.cli.eval import load_for
+    from edgepress.core.files import write_array
 
     paths = {"calibration": store / "calibration.npy", "gate": store / "gate.npy"}
     if not all(path.exists() for path in paths.values()):
         loaded = load_for(data, signature)
         split = loaded.val if len(loaded.val) else loaded.test
-        np.save(paths["calibration"], loaded.calibration(CALIBRATION, 0))
-        np.save(paths["gate"], split.read(np.arange(min(GATE, len(split)), dtype=np.int64))[0])
+        write_array(paths["calibration"], loaded.calibration(CALIBRATION, 0))
+        write_array(paths["gate"], split.read(np.arange(min(GATE, len(split)), dtype=np.int64))[0])
     return paths
 
 

@@ -10,9 +10,12 @@ import shutil
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgepress.core.errors import BusyError, EdgepressError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LOCK = ".lock"
 """The file in a folder that a process locks while it works there."""
@@ -49,6 +52,14 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON to `path` atomically."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_array(path: Path, array: "NDArray[Any]") -> None:
+    """Write `array` as a `.npy` file to `path` atomically."""
+    import numpy as np  # not above: the command line starts without it
+
+    with atomic_write(path) as file:
+        np.save(file, array, allow_pickle=False)
 
 
 @contextlib.contextmanager

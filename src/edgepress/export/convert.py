@@ -25,7 +25,7 @@ def convert(program: Program, to: str, samples: NDArray[np.uint8]) -> Program:
     from edgepress.export.parity import FLOAT, INTEGER, compare
     from edgepress.runtime.predictor import EnginePredictor
 
-    if "model.onnx" not in program.files:
+    if program.runtime != "onnxruntime":
         raise EdgepressError(f"only an ONNX file is converted, this is for {program.runtime}; export the network")
     converted = converters.get(to)(program)
     expected, got = EnginePredictor(program)(samples), EnginePredictor(converted)(samples)

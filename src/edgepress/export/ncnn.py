@@ -17,6 +17,7 @@ from edgepress.core.artifact import Model, Program
 from edgepress.core.errors import EdgepressError, MissingExtraError
 from edgepress.export.convert import converters, from_onnx, through_onnx
 from edgepress.export.formats import formats
+from edgepress.runtime.packed import onnx_file
 
 SECONDS = 600
 
@@ -35,7 +36,7 @@ def to_ncnn(program: Program, arithmetic: str = "") -> Program:
         raise MissingExtraError("writing an ncnn file (pnnx)", "ncnn") from None
     with tempfile.TemporaryDirectory(prefix="edgepress-") as name:
         folder = Path(name)
-        (folder / "model.onnx").write_bytes(program.files["model.onnx"])
+        (folder / "model.onnx").write_bytes(onnx_file(program))
         shape = ",".join(str(size) for size in (1, *program.signature.input.shape))
         words = [str(pnnx.EXEC_PATH), "model.onnx", f"inputshape=[{shape}]", f"fp16={int(bool(arithmetic))}"]
         try:

@@ -16,6 +16,7 @@ from edgepress.core.artifact import Model, Program
 from edgepress.core.errors import EdgepressError, MissingExtraError
 from edgepress.export.convert import converters, from_onnx, through_onnx
 from edgepress.export.formats import formats
+from edgepress.runtime.packed import onnx_file
 
 BF16 = 0.05
 """The rms difference allowed to 8 bits of mantissa, as a share of the rms of the outputs."""
@@ -33,7 +34,7 @@ def to_openvino(program: Program, arithmetic: str = "") -> Program:
         raise MissingExtraError("writing an OpenVINO file", "openvino") from None
     try:
         # The bytes themselves: read_model takes them for a file's content.
-        network = openvino.Core().read_model(program.files["model.onnx"])
+        network = openvino.Core().read_model(onnx_file(program))
     except RuntimeError as error:
         raise EdgepressError(f"OpenVINO cannot read this ONNX file: {_reason(error)}") from None
     with tempfile.TemporaryDirectory(prefix="edgepress-") as folder:

@@ -16,6 +16,7 @@ from edgepress.core.artifact import Model, Program
 from edgepress.core.errors import EdgepressError, MissingExtraError
 from edgepress.export.convert import converters, from_onnx, through_onnx
 from edgepress.export.formats import formats
+from edgepress.runtime.packed import onnx_file
 
 BATCHES = (1, 1, 64)
 """The smallest, the usual and the largest batch that an engine is built for."""
@@ -28,7 +29,8 @@ def to_tensorrt(program: Program, arithmetic: str = "") -> Program:
     Raises `MissingExtraError` where TensorRT is absent, `EdgepressError` where it has no place for our zero points or
     refuses an operation, which is named.
     """
-    refuse_zero_points(program.files["model.onnx"])
+    data = onnx_file(program)
+    refuse_zero_points(data)
     try:
         tensorrt: Any = importlib.import_module("tensorrt")
     except ImportError:
@@ -36,7 +38,7 @@ def to_tensorrt(program: Program, arithmetic: str = "") -> Program:
     builder = tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR))
     network = builder.create_network(0)
     parser = tensorrt.OnnxParser(network, tensorrt.Logger(tensorrt.Logger.ERROR))
-    if not parser.parse(program.files["model.onnx"]):
+    if not parser.parse(data):
         reasons = "; ".join(str(parser.get_error(number).desc()) for number in range(min(parser.num_errors, 3)))
         raise EdgepressError(f"TensorRT cannot read this ONNX file: {reasons}")
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.core.artifact import Program
+from edgepress.runtime.packed import onnx_file
 
 CALLS = 20
 MOST = 5
@@ -49,7 +50,7 @@ def _onnxruntime(program: Program, threads: int, images: NDArray[np.float32]) ->
         options.log_severity_level = 3
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(program.files["model.onnx"], options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(onnx_file(program), options, providers=["CPUExecutionProvider"])
         feed = {session.get_inputs()[0].name: images}
         for _ in range(CALLS):
             session.run(None, feed)

@@ -43,10 +43,11 @@ def outputs(model: Path, images: Path, to: Path) -> None:
     """Write what the network itself answers into a `.npy` file."""
     import numpy as np
 
+    from edgepress.core.files import write_array
     from edgepress.models.predictor import TorchPredictor
     from edgepress.models.structure import load_model
 
-    np.save(to, TorchPredictor(load_model(model), 64)(np.load(images)))
+    write_array(to, TorchPredictor(load_model(model), 64)(np.load(images)))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -24,7 +24,7 @@ def term_of(entry: Entry, where: str) -> Term:
     return parse(_found(name, where), fields, f"{where} {name!r}")
 
 
-def read_terms(entries: Iterable[Entry], where: str = "field 'objective'") -> list[Weighted]:
+def read_terms(entries: Iterable[Entry], where: str = "field 'losses'") -> list[Weighted]:
     """Return (name, weight, loss) of every entry; raise `ConfigError` with the problems of all of them."""
     found: list[Weighted] = []
     problems: list[str] = []
@@ -74,7 +74,7 @@ def without_teacher(terms: Iterable[Weighted]) -> list[str]:
     """Return a problem for every loss that needs a teacher, for a stage that has none."""
     free = [name for name in objectives if not objectives.get(name).needs_teacher]
     return [
-        f"field 'objective': {name!r} needs a teacher, and this stage has none: use the stage 'distill', or one of "
+        f"field 'losses': {name!r} needs a teacher, and this stage has none: use the stage 'distill', or one of "
         + ", ".join(free)
         for name, weight, term in terms
         if weight and term.needs_teacher
