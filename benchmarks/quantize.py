@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it al
 
 from benchmarks.base import main
 
-FIGURES = ("ptq", "ptq-peers", "qat-weights", "qat-w4a4", "qat-w2a2", "packed")
+FIGURES = ("ptq", "ptq-peers", "ptq-mobile", "resnet18", "qat-weights", "qat-w4a4", "qat-w2a2", "packed")
 
 if __name__ == "__main__":
     raise SystemExit(main("quantize", FIGURES))

@@ -15,6 +15,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.base import Options
+from benchmarks.side_by_side import in_turns
 from edgepress.core.artifact import Model, Program, Signature
 from edgepress.core.inputs import InputSpec
 from edgepress.export.onnx import to_onnx
@@ -54,8 +55,7 @@ def measure(options: Options) -> list[Row]:
         for peer, width in PEERS.items():
             if width >= bits:
                 calls[f"w{bits}-{peer}"] = _bare(model, as_onnx_tensors(plain[bits], width), "off" in peer)
-    with pinned(1):
-        times = in_turns(calls, 5 if options.quick else ROUNDS)
+    times = in_turns(calls, 5 if options.quick else ROUNDS)
     sizes = {NAMES.get(bits, "fp32"): len(data) for bits, data in files.items()}
     return [*_sizes(options, sizes), *_speeds(options, times), *_loading(options)]
 
@@ -75,19 +75,6 @@ def as_onnx_tensors(data: bytes, bits: int) -> bytes:
     return helper.make_model(
         model.graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets)
     ).SerializeToString()
-
-
-def in_turns(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Return the milliseconds of `rounds` calls of each, after five untimed; who goes first changes every round."""
-    names, times = list(calls), {name: list[float]() for name in calls}
-    for number in range(rounds + 5):
-        for place in range(len(names)):
-            name = names[(number + place) % len(names)]
-            begin = time.perf_counter()
-            calls[name]()
-            if number >= 5:
-                times[name].append((time.perf_counter() - begin) * 1e3)
-    return times
 
 
 def _network(quick: bool) -> Model:

@@ -9,7 +9,7 @@ import time
 import torch
 
 from benchmarks.base import Options
-from benchmarks.figures.ptq_peers import CALIBRATE, public, top1
+from benchmarks.side_by_side import CALIBRATE, public, top1
 from edgepress.export.onnx import export_onnx
 from edgepress.measure.rows import Row
 from edgepress.quantize.config import QuantizeConfig
