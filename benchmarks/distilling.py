@@ -50,13 +50,13 @@ def over_seeds(artifact: str, found: Mapping[int, Row], options: Options) -> lis
     mean = replace(about, value=statistics.fmean(values))
     if len(values) < 2:
         return [mean]
-    spread = replace(about, metric="top1_std", value=statistics.stdev(values), unit="points", better="lower")
+    spread = replace(about, metric=f"{first.metric}_std", value=statistics.stdev(values), unit="points", better="lower")
     return [mean, replace(spread, n=len(values))]
 
 
-def score(rows: Sequence[Row], label: str, metric: str = "top1") -> Row:
+def score(rows: Sequence[Row], label: str, metric: str = "top1", split: str = "test") -> Row:
     """Return the row of a stage; raise `DataError` where it was not measured."""
     for row in rows:
-        if (row.artifact, row.metric, row.split) == (label, metric, "test"):
+        if (row.artifact, row.metric, row.split) == (label, metric, split):
             return row
     raise DataError(f"{label}: no {metric!r} was measured")

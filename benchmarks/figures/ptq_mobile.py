@@ -12,7 +12,7 @@ from edgepress.measure.rows import Row
 from edgepress.models.structure import load_model
 from edgepress.recipes.runner import Options as RunOptions
 
-EPOCHS = {"mobilenet_v3_small": 12, "mobilenet_v2": 6, "efficientnet_b0": 6}
+EPOCHS = {"mobilenet_v3_small": 12, "mobilenet_v2": 6, "efficientnet_b0": 4}
 
 
 def measure(options: Options) -> list[Row]:
