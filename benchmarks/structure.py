@@ -7,7 +7,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it al
 
 from benchmarks.base import main
 
-FIGURES = ("prune-latency-target", "prune-public")
+FIGURES = (
+    "prune-latency-target",
+    "prune-public",
+    "structure-matrix",
+    "alexnet-lowrank",
+    "vgg11-chain",
+    "mobilenet_v2-chain",
+    "search",
+)
 
 if __name__ == "__main__":
     raise SystemExit(main("structure", FIGURES))

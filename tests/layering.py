@@ -15,6 +15,7 @@ LEVELS = (
     ("runtime",),
     ("deploy",),
     ("export",),
+    ("cost",),
     ("train", "prune", "factorize", "quantize", "search"),
     ("chain",),
     ("measure",),

@@ -48,8 +48,9 @@ def measure(options: Options) -> list[Row]:
 
 
 def _one(options: Options, model: Model, name: str, factor: float) -> list[Row]:
-    from edgepress.prune.clock import export_file, time_file
-    from edgepress.prune.config import Budget, PruneConfig
+    from edgepress.cost.budget import Budget
+    from edgepress.cost.clock import export_file, time_file
+    from edgepress.prune.config import PruneConfig
     from edgepress.prune.prune import prune
 
     before = export_file(model.module, model.signature)

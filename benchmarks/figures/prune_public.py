@@ -80,9 +80,10 @@ def _whole(options: Options, depth: int, model: Model, data: Data) -> list[Row]:
 
 
 def _pruned(options: Options, depth: int, model: Model, data: Data, kind: str, factor: float, score: str) -> list[Row]:
+    from edgepress.cost.budget import Budget
+    from edgepress.cost.clock import export_file, time_file
     from edgepress.models.count import count_macs
-    from edgepress.prune.clock import export_file, time_file
-    from edgepress.prune.config import Budget, PruneConfig
+    from edgepress.prune.config import PruneConfig
     from edgepress.prune.prune import prune
 
     name = f"resnet{depth}-{factor:g}x-{'time' if kind == 'latency_ms' else 'macs'}-{score}"
@@ -125,8 +126,8 @@ def _pruned(options: Options, depth: int, model: Model, data: Data, kind: str, f
 def alternate(signature: Signature, before: bytes, after: bytes, rounds: int) -> tuple[float, float]:
     """Return the milliseconds of a call of two files whose calls alternate: the quantile that budgets are meant in."""
     from edgepress.core.artifact import Program
+    from edgepress.cost.clock import QUARTILE
     from edgepress.export.onnx import FILE
-    from edgepress.prune.clock import QUARTILE
     from edgepress.runtime.predictor import EnginePredictor
 
     program = Program(signature, "onnxruntime", "fp32", {FILE: before})

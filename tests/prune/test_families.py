@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgepress.cost.budget import Budget
 from edgepress.export.onnx import export_onnx
 from edgepress.models.base import models, twins
 from edgepress.models.build import new_model
 from edgepress.models.count import count_params
 from edgepress.models.predictor import TorchPredictor
 from edgepress.models.structure import load_model, save_model
-from edgepress.prune.config import Budget, PruneConfig
+from edgepress.prune.config import PruneConfig
 from edgepress.prune.graph import find_sites
 from edgepress.prune.prune import prune
 from prune.helpers import enliven, images, signature

@@ -1,5 +1,6 @@
 """Pruning under a budget: met as measured, saved and loaded bit for bit, quantized and exported; bad input is named."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,16 @@ from torch import nn
 
 from edgepress.core.artifact import Builder, Model
 from edgepress.core.errors import ConfigError, DataError, EdgepressError
+from edgepress.cost.budget import Budget, ImpossibleBudgetError
+from edgepress.cost.clock import export_file
 from edgepress.export.onnx import export_onnx
 from edgepress.models.count import count_macs, count_params
 from edgepress.models.predictor import TorchPredictor
+from edgepress.models.statistics import repair_statistics_
 from edgepress.models.structure import load_model, save_model
-from edgepress.prune.clock import export_file
-from edgepress.prune.config import Budget, PruneConfig
+from edgepress.prune.config import PruneConfig
 from edgepress.prune.graph import find_sites
 from edgepress.prune.prune import prune, prune_
-from edgepress.prune.repair import repair_statistics_
-from edgepress.prune.solve import ImpossibleBudgetError
 from prune.helpers import images, signature, small
 
 L1 = PruneConfig(score="l1", minimum=2)
@@ -123,7 +124,7 @@ def test_a_time_is_met_on_the_exported_file_and_the_table_is_kept(tmp_path: Path
             super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
     module, sign = Wide(), signature(24)
-    import edgepress.prune.clock as clock
+    import edgepress.cost.clock as clock
 
     full = clock.time_file(export_file(module, sign), sign, "onnxruntime", 1, 1, seconds=0.5)
     config = PruneConfig(score="l2", minimum=1)
@@ -141,6 +142,47 @@ def test_statistics_repair_gives_the_statistics_of_the_images() -> None:
     torch.testing.assert_close(norm.running_mean, x.mean((0, 2, 3)))
     torch.testing.assert_close(norm.running_var, x.var((0, 2, 3)), rtol=0.05, atol=0.05)
     assert norm.training and norm.momentum == 0.1
+
+
+def test_statistics_are_moved_by_the_change_only() -> None:
+    model = small("cifar_resnet8", 16, width=4)
+    x = torch.randn(64, 3, 16, 16)
+    same = copy.deepcopy(model.module)
+    repair_statistics_(same, x, model.module)
+    for name, tensor in same.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(tensor, model.module.state_dict()[name])
+
+
+def test_the_change_is_found_for_channels_that_stayed() -> None:
+    old, new = nn.Sequential(nn.BatchNorm2d(4)), nn.Sequential(nn.BatchNorm2d(2))
+    old[0].running_mean.copy_(torch.tensor([5.0, 6.0, 7.0, 8.0]))
+    new[0].running_mean.copy_(torch.tensor([6.0, 8.0]))
+    x = torch.randn(64, 4, 4, 4)
+
+    class Cut(nn.Module):
+        """Gives the norm the two channels that are left, twice as large and moved by 3."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = new[0]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(2 * x[:, 1::2] + 3)
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = old[0]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(x)
+
+    repair_statistics_(Cut(), x, Whole())
+    moved = 3 + x[:, 1::2].mean((0, 2, 3))
+    torch.testing.assert_close(new[0].running_mean, torch.tensor([6.0, 8.0]) + moved)
+    torch.testing.assert_close(new[0].running_var, torch.full((2,), 4.0))
+    torch.testing.assert_close(old[0].running_mean, torch.tensor([5.0, 6.0, 7.0, 8.0]))
 
 
 def test_an_impossible_budget_names_what_can_be_reached() -> None:

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edgepress.prune.config import Budget, PruneConfig
+from edgepress.cost.budget import Budget
+from edgepress.prune.config import PruneConfig
 from edgepress.prune.graph import find_sites
 from edgepress.prune.lasso import group_lasso
 from edgepress.prune.prune import _evidence, prune

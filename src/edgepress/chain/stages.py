@@ -1,13 +1,16 @@
-"""The stage `qat`: quantize, train with the rounding in place, convert to integers."""
+"""The stages `qat` (quantize, train with the rounding in place, convert to integers) and `search`."""
 
-import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from edgepress.core.artifact import Artifact, Model
+from edgepress.core.config import parse
+from edgepress.core.errors import ConfigError
 from edgepress.core.stage import Context, stages
+from edgepress.cost.budget import Budget
 from edgepress.quantize.config import EstimatorName, QuantizeConfig
-from edgepress.train.stages import Fitting
+from edgepress.search.space import Space
+from edgepress.train.stages import Fitting, wrong_alpha, wrong_mixup, wrong_temperature
 
 if TYPE_CHECKING:
     from edgepress.train.objectives.base import Objective
@@ -68,14 +71,9 @@ class Qat(Fitting):
             wrong.append(f"field 'rounded' must be a share in (0, 1], got {self.rounded}")
         if self.calibrate < 1:
             wrong.append(f"field 'calibrate' must be at least 1 image, got {self.calibrate}")
-        if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            wrong.append(f"field 'temperature' must be above 0, got {self.temperature}")
-        if not 0 <= self.alpha <= 1:
-            wrong.append(f"field 'alpha' must be in [0, 1], got {self.alpha}")
-        if self.augment.get("mixup") and self.views:
-            wrong.append(
-                "mixup blends images, so kept teacher outputs do not fit them: set 'views: 0' or leave mixup out"
-            )
+        wrong += wrong_temperature(self.temperature) + wrong_alpha(self.alpha) + wrong_mixup(self.augment, self.views)
+        if self.teacher and not self.alpha:
+            wrong.append("field 'teacher' says nothing at 'alpha: 0': leave it out, or let alpha be above 0")
         return wrong
 
     def smoke(self) -> Self:
@@ -84,12 +82,10 @@ class Qat(Fitting):
 
     def objective(self) -> "Objective":
         """Return the weighted sum of both losses; the first is there as `alpha` is above 0."""
-        from edgepress.train.objectives.base import Objective
-        from edgepress.train.objectives.kd import KD
-        from edgepress.train.objectives.supervised import Supervised
+        from edgepress.train.words import kd_terms, objective_of
 
-        soft, hard = KD(self.temperature), Supervised(self.label_smoothing)
-        return Objective((("kd", self.alpha, soft), ("ce", 1.0 - self.alpha, hard)))
+        terms, labels = kd_terms(self.temperature, self.alpha)
+        return objective_of(terms, self.label_smoothing, labels)
 
     def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
         from edgepress.quantize.ptq import quantize
@@ -102,3 +98,63 @@ class Qat(Fitting):
         prepared = prepare(quantize(artifact, images, self.config), self.learn, self.rounded)
         trained = run_fit(self, prepared, ctx, teacher if self.alpha else None)
         return finish(trained, images)
+
+
+@stages.register("search")
+@dataclass(frozen=True, kw_only=True)
+class Search(Fitting):
+    """Look for the best student within a budget, and give it on untrained: the next `train` or `distill` trains it.
+
+    It chooses among networks (`models`) and values of their arguments (`space`), as in `models: [cifar_resnet8,
+    cifar_resnet20], space: {width: [8, 12, 16]}`; any name that `train` takes will do. `budget` holds the limits of
+    `cost.budget.Budget`; what is above it is not looked at further. Of `trials` candidates the score is that of the
+    validation split after `epochs` of training, with the fields of `train`, or without any training a proxy:
+    "synflow" or "naswot" (on `images` images). The best score wins; where scores are equal, the lower cost.
+
+    All trials and the Pareto front of score and cost are in the notes. Every trial is kept at once: a search that was
+    stopped goes on with the next one.
+    """
+
+    takes: ClassVar[str] = "nothing"
+
+    models: tuple[str, ...]
+    budget: dict[str, Any]
+    space: dict[str, tuple[Any, ...]] = field(default_factory=dict[str, tuple[Any, ...]])
+    trials: int = 24
+    score: Literal["train", "synflow", "naswot"] = "train"
+    images: int = 32
+    epochs: int = 2
+
+    def wants_input(self) -> bool:
+        """It starts from nothing."""
+        return False
+
+    def check(self) -> list[str]:
+        """Return what is wrong with the fields."""
+        wrong = super().check()
+        if self.model is not None:
+            wrong.append("field 'model': the networks to choose from are in 'models'")
+        wrong += Space(self.models, self.space).problems()
+        for name, least in (("trials", 1), ("images", 2)):
+            if getattr(self, name) < least:
+                wrong.append(f"field {name!r} must be at least {least}, got {getattr(self, name)}")
+        try:
+            wrong += parse(Budget, self.budget, "field 'budget'").problems()
+        except ConfigError as error:
+            wrong += error.problems
+        return wrong
+
+    def smoke(self) -> Self:
+        """Return a search of three trials."""
+        return replace(super().smoke(), trials=min(self.trials, 3))
+
+    def objective(self) -> "Objective":
+        """Return the task's own loss."""
+        from edgepress.train.words import objective_of, read_terms
+
+        return objective_of(read_terms(()), self.label_smoothing)
+
+    def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
+        from edgepress.chain.search import search_student
+
+        return search_student(self, ctx)

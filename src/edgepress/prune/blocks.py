@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from edgepress.core.artifact import Signature
+from edgepress.cost.shapes import LAYERS
 from edgepress.models.predictor import evaluating
-from edgepress.prune.graph import LAYERS, MIXING, NORMS, Site
+from edgepress.prune.graph import MIXING, NORMS, Site
 
 
 @dataclass(frozen=True)

@@ -4,37 +4,17 @@ The cost of a layer is the product of its two widths, and each belongs to anothe
 sites, and the allocation (`prune.solve`) asks this model for every step.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edgepress.core.artifact import Signature
-from edgepress.models.predictor import evaluating
+from edgepress.cost.shapes import LayerTime, Shape, watch
 from edgepress.prune.blocks import Block
-from edgepress.prune.graph import LAYERS, MIXING, NORMS, Site
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What decides how long one layer takes, its two widths aside. Hashable: equal layers are timed once.
-
-    `kind` is "conv" or "linear"; `height` and `width` are those of the input of a convolution (for a linear layer
-    `height` is how many rows it is applied to, for one image).
-    """
-
-    kind: str
-    height: int
-    width: int
-    kernel: tuple[int, ...] = ()
-    stride: tuple[int, ...] = ()
-    padding: tuple[int, ...] = ()
-    dilation: tuple[int, ...] = ()
-    grouping: str = "full"
-    """"full", "depthwise" (as many groups as channels), or the number of groups."""
+from edgepress.prune.graph import MIXING, NORMS, Site
 
 
 @dataclass(frozen=True)
@@ -71,10 +51,6 @@ class Layer:
     def _fan(self, inputs: int) -> float:
         grouping = self.shape.grouping
         return inputs if grouping == "full" else 1.0 if grouping == "depthwise" else inputs / int(grouping)
-
-
-LayerTime = Callable[[Shape, int, int], float]
-"""Milliseconds of a layer of this shape with so many inputs and outputs."""
 
 
 class CostModel:
@@ -165,7 +141,7 @@ def _sites_of(path: str, shape: Shape, shares: Shares) -> tuple[tuple[Any, ...],
 
 
 def _layers(module: nn.Module, signature: Signature, sites: Sequence[Site]) -> tuple[list[Layer], dict[str, int]]:
-    seen = _watch(module, signature)
+    seen = watch(module, signature)
     shares = _shares(sites, [range(len(site.units)) for site in sites])
     norms: dict[str, int] = {}
     for site in sites:
@@ -183,47 +159,3 @@ def _layers(module: nn.Module, signature: Signature, sites: Sequence[Site]) -> t
         bias = part_.bias is not None
         found.append(Layer(path, shape[0], inputs, outputs, kernel, shape[1], bias, outs, ins))
     return found, norms
-
-
-def _watch(module: nn.Module, signature: Signature) -> dict[str, tuple[nn.Module, tuple[Shape, int]]]:
-    """Return the layers that run, with their shape and how often their kernel is applied for one image."""
-    found: dict[str, tuple[nn.Module, tuple[Shape, int]]] = {}
-    paths: dict[nn.Module, str] = {part: path for path, part in module.named_modules() if isinstance(part, LAYERS)}
-
-    def look(part: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        found[paths[part]] = (part, _shape(part, inputs[0], output))
-
-    state = next(module.parameters(), torch.zeros(()))
-    image = torch.zeros(1, *signature.input.shape, dtype=state.dtype, device=state.device)
-    with hooked(paths, look), evaluating(module), torch.no_grad():
-        module(image)
-    return found
-
-
-@contextlib.contextmanager
-def hooked(parts: Any, look: Callable[..., Any]) -> Iterator[None]:
-    """Call `look(part, inputs, output)` after each of `parts` ran, within the block."""
-    handles = [part.register_forward_hook(look) for part in parts]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _shape(part: Any, given: Tensor, output: Tensor) -> tuple[Shape, int]:
-    if isinstance(part, nn.Linear):
-        rows = output.numel() // max(part.out_features, 1)
-        return Shape("linear", rows, 1), rows
-    groups = int(part.groups)
-    grouping = (
-        "full" if groups == 1 else "depthwise" if groups == part.out_channels == part.in_channels else str(groups)
-    )
-    height, width = (int(given.shape[2]), int(given.shape[3])) if given.dim() == 4 else (int(given.shape[-1]), 1)
-    padding = part.padding if isinstance(part.padding, tuple) else tuple(
-        k // 2 if part.padding == "same" else 0 for k in part.kernel_size
-    )  # fmt: skip
-    kind = "conv" if isinstance(part, nn.Conv2d) else "other"
-    places = output[0, 0].numel() if not isinstance(part, nn.ConvTranspose2d) else given[0, 0].numel()
-    shape = Shape(kind, height, width, part.kernel_size, part.stride, tuple(padding), part.dilation, grouping)
-    return shape, places

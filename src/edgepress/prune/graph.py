@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from edgepress.core.artifact import Signature
 from edgepress.core.errors import ConfigError, EdgepressError, MissingExtraError, suggest
+from edgepress.cost.shapes import LAYERS
 from edgepress.models.difference import ties
 from edgepress.models.predictor import evaluating
 
 Side = Literal["out", "in"]
-LAYERS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 MIXING = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
 """Norms over channels: taking channels out changes what they do to the others. The trial of a cut passes them by."""

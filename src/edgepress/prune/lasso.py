@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from edgepress.prune.graph import LAYERS, Site, columns
+from edgepress.cost.shapes import LAYERS
+from edgepress.prune.graph import Site, columns
 from edgepress.prune.scores.base import per_unit
 
 

@@ -16,20 +16,20 @@ from torch import Tensor, nn
 from edgepress.core.artifact import Model, Signature
 from edgepress.core.config import dump
 from edgepress.core.errors import ConfigError, DataError, EdgepressError
+from edgepress.cost.budget import Budget, ImpossibleBudgetError
+from edgepress.cost.measure import measured
+from edgepress.cost.table import LatencyTable
 from edgepress.export.fake import Quantizer
 from edgepress.export.graph import export_graph
-from edgepress.models.count import count_macs, count_params
-from edgepress.models.inputs import normalize
+from edgepress.models.inputs import to_tensor
+from edgepress.models.statistics import repair_statistics_
 from edgepress.models.structure import settle
 from edgepress.prune.blocks import drop, find_blocks
-from edgepress.prune.clock import export_file, time_file
-from edgepress.prune.config import Budget, PruneConfig
+from edgepress.prune.config import PruneConfig
 from edgepress.prune.cost import CostModel
 from edgepress.prune.graph import Graph, Site, find_sites, match_layers
-from edgepress.prune.latency import LatencyTable
-from edgepress.prune.repair import repair_statistics_
 from edgepress.prune.scores.base import Evidence, scores
-from edgepress.prune.solve import ImpossibleBudgetError, Plan, levels, order, solve
+from edgepress.prune.solve import Plan, levels, order, solve
 from edgepress.tasks.base import tasks
 
 ATTEMPTS = 8
@@ -66,15 +66,15 @@ def prune(
 ) -> tuple[Model, Report]:
     """Return `model` pruned to `budget`, and what was done; `model` is untouched. See `prune_`.
 
-    `repair` are images on which batch norms are estimated anew afterwards. The change of structure is recorded, so that
-    the model can be saved, or quantized and then saved.
+    `repair` are images that show how far the statistics of batch norms have moved. The change of structure is recorded,
+    so that the model can be saved, or quantized and then saved.
     """
     if model.precision != "fp32":
         raise EdgepressError(f"prune needs an fp32 network, this one is {model.precision} already: prune first")
     module = copy.deepcopy(model.module)
     report = prune_(module, model.signature, budget, config, images=images, targets=targets, cache=cache)
     if repair is not None:
-        repair_statistics_(module, to_tensor(module, repair, model.signature))
+        repair_statistics_(module, to_tensor(module, repair, model.signature), model.module)
     return settle(dataclasses.replace(model, module=module, key="")), report
 
 
@@ -159,15 +159,7 @@ class _Work:
 
     def measure(self, module: nn.Module, kind: str) -> float:
         """Return what `module` takes, measured: see `Budget`."""
-        if kind == "params":
-            return float(count_params(module))
-        if kind == "macs":
-            return float(count_macs(module, self.signature))
-        data = export_file(module, self.signature)
-        if kind == "bytes":
-            return float(len(data))
-        budget = self.budget
-        return time_file(data, self.signature, budget.runtime, budget.threads, budget.batch)
+        return measured(module, self.signature, kind, self.budget)
 
     def losses(self, images: NDArray[np.uint8] | None, targets: NDArray[np.int64] | None) -> list[Tensor]:
         """Return the score of every unit, site by site."""
@@ -256,18 +248,6 @@ def cut_(module: nn.Module, signature: Signature, work: _Work, plan: Plan) -> No
     for path, part in module.named_modules():
         part.training = modes.get(path, module.training)
     module.to(device)
-
-
-def to_tensor(module: nn.Module, images: NDArray[np.uint8], signature: Signature) -> Tensor:
-    """Return uint8 `images` `(N, height, width, channels)` as what `module` takes, on its device."""
-    channels, height, width = signature.input.shape
-    if images.ndim != 4 or images.shape[1:] != (height, width, channels) or images.dtype != np.uint8:
-        raise DataError(
-            f"expected uint8 images of shape (N, {height}, {width}, {channels}), got {images.dtype} {images.shape}"
-        )
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    batch = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
-    return normalize(batch.contiguous(), signature.input)
 
 
 def _evidence(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from edgepress.core.errors import EdgepressError
+from edgepress.cost.budget import ImpossibleBudgetError
 from edgepress.prune.config import Scope
 from edgepress.prune.cost import CostModel
 from edgepress.prune.graph import Site
@@ -24,12 +24,6 @@ class Plan:
 
     gone: tuple[int, ...]
     dropped: frozenset[int] = frozenset()
-
-
-class ImpossibleBudgetError(EdgepressError):
-    """No network that may be cut from this one meets the budget."""
-
-    exit_code = 2
 
 
 def levels(model: CostModel, minimum: int, multiple: int) -> list[list[int]]:

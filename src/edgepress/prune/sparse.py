@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from edgepress.core.artifact import Model
 from edgepress.core.errors import ConfigError, EdgepressError
+from edgepress.cost.shapes import LAYERS
 from edgepress.prune.config import SparsifyConfig
-from edgepress.prune.graph import LAYERS, match_layers
+from edgepress.prune.graph import match_layers
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from edgepress.core.artifact import Artifact, Model
 from edgepress.core.config import parse
 from edgepress.core.errors import ConfigError
 from edgepress.core.stage import Context, Stage, stages
-from edgepress.prune.config import Budget, Pattern, PruneConfig, Scope, SparsifyConfig
+from edgepress.cost.budget import Budget
+from edgepress.prune.config import Pattern, PruneConfig, Scope, SparsifyConfig
 
 
 @stages.register("prune")
@@ -16,10 +17,12 @@ from edgepress.prune.config import Budget, Pattern, PruneConfig, Scope, Sparsify
 class Prune(Stage):
     """Take channels, attention heads and residual blocks out of a network until it fits `budget`, without training.
 
-    `budget` holds the fields of `prune.config.Budget`, for example `{latency_ms: 2.0, runtime: onnxruntime}`; the other
-    fields are those of `prune.config.PruneConfig`. Scores look at `images` images of the train split; on `repair`
-    images batch norms are estimated anew afterwards (0: left as they are).
+    `budget` holds the fields of `cost.budget.Budget`, for example `{latency_ms: 2.0, runtime: onnxruntime}`; the other
+    fields are those of `prune.config.PruneConfig`. Scores look at `images` images of the train split; the
+    statistics of batch norms are moved by what `repair` images show of the change (0: left as they are).
     """
+
+    version: ClassVar[int] = 2  # 1 estimated the statistics of batch norms without regard to those before
 
     budget: dict[str, Any]
     score: str = "taylor"

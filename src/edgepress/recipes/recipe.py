@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ from edgepress.core.errors import ConfigError, MissingExtraError, UnknownNameErr
 from edgepress.core.stage import Stage, stages
 from edgepress.data.base import DataSource, datasets
 from edgepress.measure.base import Measure, measures
+from edgepress.recipes.repeat import WORD, unrolled
+from edgepress.train.track import Track, read_track
 
-FIELDS = ("name", "data", "seed", "stages", "measure")
+FIELDS = ("name", "data", "seed", "stages", "measure", "track")
 STEP_FIELDS = ("name", "input", "seed")
 
 
@@ -52,6 +54,7 @@ class Recipe:
     seed: int
     steps: tuple[Step, ...]
     measures: tuple[Measure, ...]
+    track: Track = field(default_factory=Track)
 
     def step(self, label: str) -> Step:
         """Return the step of that label; raise `UnknownNameError` with the nearest one otherwise."""
@@ -124,10 +127,16 @@ def _assign(value: dict[str, Any], path: list[str], new: Any, text: str, where: 
 
 
 def _step_fields(value: dict[str, Any], label: str, text: str) -> dict[str, Any]:
-    entries = value.get("stages")
     labels: list[str] = []
-    entries = entries if isinstance(entries, list) else []
-    for number, entry in enumerate(entries):
+    fields = _named(value.get("stages"), label, labels)
+    if fields is None:
+        raise ConfigError(f"--set {text!r}: no stage is named {label!r}{suggest(label, labels)}")
+    return fields
+
+
+def _named(entries: Any, label: str, labels: list[str]) -> dict[str, Any] | None:
+    """Return the fields of the stage `label` among `entries`, those of repetitions too; collect the names passed."""
+    for number, entry in enumerate(entries if isinstance(entries, list) else []):
         kind, fields = _entry(entry)
         if kind is None or not isinstance(fields, dict):
             continue
@@ -135,7 +144,10 @@ def _step_fields(value: dict[str, Any], label: str, text: str) -> dict[str, Any]
         labels.append(str(fields.get("name", kind)))
         if labels[-1] == label:
             return fields
-    raise ConfigError(f"--set {text!r}: no stage is named {label!r}{suggest(label, labels)}")
+        inner = _named(fields.get("stages"), label, labels) if kind == WORD else None
+        if inner is not None:
+            return inner
+    return None
 
 
 def parse_recipe(value: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -154,9 +166,10 @@ def parse_recipe(value: Mapping[str, Any], where: str = "recipe") -> Recipe:
         _collect(problems, lambda entry=entry: _one(entry, measures, f"{where}: measure"))
         for entry in (wanted if isinstance(wanted, list) else [wanted])
     ]
+    track = _collect(problems, lambda: read_track(value.get("track"), f"{where}: track"))
     if problems or source is None:
         raise ConfigError(problems or f"{where}: 'data' is missing")
-    return Recipe(str(name), source, seed, steps, tuple(m for m in found if m is not None))
+    return Recipe(str(name), source, seed, steps, tuple(m for m in found if m is not None), track)
 
 
 def _collect(problems: list[str], make: Any) -> Any:
@@ -191,6 +204,11 @@ def _entry(entry: Any) -> tuple[str | None, Any]:
 def _steps(entries: Any, seed: int, where: str, problems: list[str]) -> tuple[Step, ...]:
     if not isinstance(entries, list) or not entries:
         problems.append(f"{where}: 'stages' must be a list of at least one stage")
+        return ()
+    try:
+        entries = unrolled(entries, where)
+    except ConfigError as error:
+        problems += error.problems
         return ()
     steps: list[Step] = []
     gives: dict[str, str] = {}
@@ -285,4 +303,5 @@ def dump_recipe(recipe: Recipe) -> dict[str, Any]:
         "seed": recipe.seed,
         "stages": steps,
         "measure": [{measures.name_of(type(m)): dump(m)} for m in recipe.measures],
+        **({"track": dump(recipe.track)} if recipe.track.to else {}),
     }

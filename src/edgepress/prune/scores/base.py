@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from edgepress.core.config import STRICT
 from edgepress.core.registry import Registry
+from edgepress.cost.shapes import LAYERS
 from edgepress.models.predictor import evaluating
-from edgepress.prune.graph import LAYERS, Member, Site, columns
+from edgepress.prune.graph import Member, Site, columns
 
 BATCH = 32
 

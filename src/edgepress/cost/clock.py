@@ -11,14 +11,14 @@ import numpy as np
 
 from edgepress.core.artifact import Builder, Model, Program, Signature
 from edgepress.core.registry import Registry
+from edgepress.cost.shapes import Shape
 from edgepress.export.onnx import FILE, IR_VERSION, OPSET, to_onnx
-from edgepress.prune.cost import Shape
 from edgepress.runtime.predictor import EnginePredictor
 
 LayerClock = Callable[[Shape, int, int, int, int], float]
 """Called with a shape, inputs, outputs, threads and batch; returns the milliseconds the kernel of that layer takes."""
 
-layer_clocks: Registry[LayerClock] = Registry("layer clock", ("edgepress.prune.clock",))
+layer_clocks: Registry[LayerClock] = Registry("layer clock", ("edgepress.cost.clock",))
 
 RUNS, SECONDS = 30, 0.3
 QUARTILE = 0.25

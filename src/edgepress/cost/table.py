@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 from edgepress.core.files import write_json
-from edgepress.prune.clock import LayerClock, layer_clocks
-from edgepress.prune.config import Budget
-from edgepress.prune.cost import Shape
+from edgepress.cost.budget import Budget
+from edgepress.cost.clock import LayerClock, layer_clocks
+from edgepress.cost.shapes import Shape
 from edgepress.runtime.engine import engines
 
 STEPS = (1, 2, 4, 8, 16, 32)
@@ -83,7 +83,7 @@ class LatencyTable:
 
 
 def _digest(budget: Budget) -> str:
-    from edgepress.prune.machine import machine
+    from edgepress.cost.machine import machine
 
     words = [machine(), budget.runtime, json.dumps(engines.get(budget.runtime).versions(), sort_keys=True)]
     words += [str(budget.threads), str(budget.batch)]

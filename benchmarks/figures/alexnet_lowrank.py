@@ -1,0 +1,12 @@
+"""`alexnet-lowrank`: AlexNet with low-rank classifier and convolutions, in FP32: what factorizing alone takes away."""
+
+from benchmarks.base import Options
+from benchmarks.chains import chain_rows
+from edgepress.measure.rows import Row
+
+QUICK = ("whole.arguments={width: 8, hidden: 128}", "factors.budget={params: 60000}")
+
+
+def measure(options: Options) -> list[Row]:
+    """Return the rows of the chain; see `benchmarks.chains`."""
+    return chain_rows(options, "alexnet-lowrank", QUICK)

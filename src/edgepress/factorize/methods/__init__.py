@@ -1,0 +1,1 @@
+"""How a dense layer comes apart: one file per decomposition."""
