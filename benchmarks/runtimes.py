@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it al
 
 from benchmarks.base import main
 
-FIGURES = ("matrix", "repeatability", "bench-overhead")
+FIGURES = ("matrix", "verdict", "repeatability", "bench-overhead", "report")
 
 if __name__ == "__main__":
     raise SystemExit(main("runtimes", FIGURES))

@@ -1,4 +1,4 @@
-"""`matrix`: eight networks at 224 and at 32 pixels, on every engine and precision; the verdict on each, measured again.
+"""`matrix`: eight networks at 224 and at 32 pixels, on every engine and precision.
 
 Weights are random where there are none to be had: time, size and parity do not depend on what a network was taught. A
 cell that cannot be filled has its reason in the store of the matrix.
@@ -15,7 +15,7 @@ from edgepress.core.artifact import Signature
 from edgepress.core.inputs import InputSpec
 from edgepress.measure import matrix, prepare
 from edgepress.measure.base import Quiet
-from edgepress.measure.cell import Cell
+from edgepress.measure.cell import EAGER, Cell
 from edgepress.measure.matrix import Judge, Result, Settings, speedup
 from edgepress.measure.matrix_rows import rows
 from edgepress.measure.rows import Row
@@ -39,16 +39,16 @@ IMAGES = 256
 
 
 def measure(options: Options) -> list[Row]:
-    """Return the rows of all matrices, and of each verdict how far it is from the fastest that fits."""
+    """Return the rows of all matrices, and what the file that is to be shipped gains on each."""
     found: list[Row] = []
     for name, size in chosen(options):
-        results, store = one(options, name, size)
+        results, _ = one(options, name, size)
         found += [replace(row, command=options.command) for row in rows(results, "top1", options.command)]
         filled = [result for result in results if not result.error]
         about = {"n": len(results), "threads": 1, "batch": 1}
         found.append(options.row(f"{name}-{size}", "filled_cells", len(filled), "cells", "higher", **about))
         found.append(options.row(f"{name}-{size}", "reasons", len(results) - len(filled), "cells", "", **about))
-        found += verdict(options, f"{name}-{size}", results, store)
+        found += gains(options, f"{name}-{size}", results)
     return found
 
 
@@ -79,13 +79,15 @@ def one(options: Options, name: str, size: int, again: str = "") -> tuple[list[R
         np.save(images, pictures(size))
     wanted = prepare.Wanted()
     names = sorted(formats, key=lambda format: (not format.startswith("pt2"), not format.startswith("onnx"), format))
-    networks = prepare.networks_of(name, model, "fp32", images, names, wanted, store)
-    cells = prepare.from_model(name, networks, images, names, wanted, store, Quiet())
-    outputs = prepare.references(name, networks, images, store, Quiet())
+    with prepare.Workshop(store) as shop:
+        networks = prepare.networks_of(name, model, "fp32", images, names, wanted, shop)
+        cells = prepare.from_model(name, networks, images, names, wanted, shop, Quiet())
+        outputs = prepare.references(name, networks, images, shop, Quiet())
+        layers = {name: prepare.layer_names(name, model, shop)}
     seen = np.load(images)
     targets = np.zeros(len(seen), np.int64)
     known = {network: np.load(path) for network, path in outputs.items()}
-    measured(cells, Judge(seen, targets, "classification", 10, known), options, store / f"cells{again}")
+    measured(cells, Judge(seen, targets, "classification", 10, known, layers), options, store / f"cells{again}")
     return matrix.results(cells, store / f"cells{again}"), store
 
 
@@ -95,27 +97,21 @@ def measured(cells: list[Cell], by: Judge, options: Options, store: Path) -> Non
     matrix.run(cells, by, settings, store, Quiet())
 
 
-def verdict(options: Options, artifact: str, results: list[Result], store: Path) -> list[Row]:
-    """Return how far the chosen file is from the fastest that keeps the budget, when both are measured again."""
-    said = judge(results, Budget(drop=None))
-    good = [result for result in results if result.ms is not None]
-    if said.chosen is None or said.chosen.ms is None:
+def gains(options: Options, artifact: str, results: list[Result]) -> list[Row]:
+    """Return how much faster the chosen file is than FP32 in PyTorch, as it is and exported, and in ONNX Runtime."""
+    chosen = judge(results, Budget(drop=None)).chosen
+    if chosen is None:
         return []
-    fastest = sorted(good, key=lambda result: result.ms or 0.0)[:3]
-    pair = list(dict.fromkeys(result.cell for result in (said.chosen, *fastest)))
-    measured(pair, Judge(np.load(store / "images.npy"), np.zeros(IMAGES, np.int64), "classification", 10), options,
-             store / "verdict")  # fmt: skip
-    anew = matrix.results(pair, store / "verdict")
-    best = min(result.ms for result in anew if result.ms is not None)
-    about = {"n": 1, "runtime": said.chosen.cell.runtime, "precision": said.chosen.cell.precision}
-    made = [options.row(artifact, "verdict", (anew[0].ms or 0.0) / best, "ratio", "lower", **about)]
-    for before in good:
-        if (before.cell.runtime, before.cell.precision) in (("pt2", "fp32"), ("onnxruntime", "fp32")):
-            factor = speedup(before, said.chosen)
+    about = {"n": chosen.timing.n if chosen.timing else 0, "threads": 1, "batch": 1}
+    about |= {"runtime": chosen.cell.runtime, "precision": chosen.cell.precision}
+    found: list[Row] = []
+    for before in results:
+        if before.cell.precision == "fp32" and before.cell.runtime in (EAGER, "pt2", "onnxruntime"):
+            factor = speedup(before, chosen)
             if factor:
                 metric = f"speedup_over_{before.cell.runtime}"
-                made.append(options.row(artifact, metric, factor, "ratio", "higher", **about))
-    return made
+                found.append(options.row(artifact, metric, factor, "ratio", "higher", **about))
+    return found
 
 
 def pictures(size: int) -> np.ndarray:

@@ -93,3 +93,20 @@ def test_calls_are_warmed_up_counted_and_limited() -> None:
     slow = time_calls(lambda: sum(range(300_000)), rounds=10_000, limit=0.1)
     assert 3 <= slow.n < 1000
     assert slow.per_second(4) == pytest.approx(4 * slow.n / slow.seconds.sum())
+
+
+def test_what_would_spoil_a_measurement_is_named(tmp_path: Path) -> None:
+    for place, text in {
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave\n",
+        "sys/devices/system/cpu/cpufreq/boost": "1\n",
+        "proc/loadavg": "3.50 2.00 1.00 1/100 1000\n",
+        "sys/class/power_supply/BAT0/status": "Discharging\n",
+    }.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text(text)
+    told = " ".join(environment.spoilers(tmp_path))
+    assert all(word in told for word in ("powersave", "load 3.5", "turbo", "battery"))
+    quiet = environment.spoilers(tmp_path / "nothing")
+    assert all("this process may use" in line for line in quiet)
+    (tmp_path / "proc/loadavg").write_text("odd")
+    assert "load" not in " ".join(environment.spoilers(tmp_path)).replace("loaded", "")

@@ -155,3 +155,40 @@ def test_cells_share_memory_in_groups_with_one_in_common(monkeypatch: pytest.Mon
     cells.append(Cell("net", "x", "x", "fp32", 2, 1, Path()))
     made = matrix.groups(cells, {one.name: 800.0 for one in cells})
     assert [[one.runtime for one in group] for group in made] == [["0", "1"], ["0", "2"], ["0", "3"], ["0", "4"], ["x"]]
+
+
+def test_energy_is_read_where_an_engine_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def find(device: str = "cpu") -> tuple[None, list[str]]:
+        asked.append(device)
+        return None, []
+
+    monkeypatch.setattr("edgepress.measure.energy.find", find)
+    absent = [
+        Cell("net", name, name, "fp16", 1, 1, None, "absent") for name in ("tensorrt", "onnxruntime-cuda", "ncnn")
+    ]
+    matrix.run(absent, None, QUICK, tmp_path / "store", Quiet())
+    assert sorted(asked) == ["cpu", "cuda"]
+    assert [one.device for one in absent] == ["cuda", "cuda", "cpu"]
+
+
+class Loop:
+    """A cell's process that only says what a loop took."""
+
+    def ask(self, do: str, seconds: float) -> dict[str, float]:
+        return {"calls": 10, "seconds": 1.0, "cpu": 0.5}
+
+
+def test_what_a_graphics_card_draws_is_not_guessed_from_the_processor() -> None:
+    assert matrix.joules(Loop(), QUICK, None, "cuda") == (None, "")  # type: ignore[arg-type]
+    used, source = matrix.joules(Loop(), QUICK, None)  # type: ignore[arg-type]
+    assert used and source.startswith("estimate")
+
+
+@pytest.mark.parametrize(
+    ("precision", "network"),
+    [("bf16", "fp32"), ("w16a32", "fp32"), ("w8a8", "w8a8"), ("w8a8+bf16", "w8a8"), ("w4a8", "w4a8")],
+)
+def test_a_file_is_held_against_the_network_it_came_from(precision: str, network: str) -> None:
+    assert matrix.network_of(Cell("net", "x", "x", precision, 1, 1)) == f"net {network}"

@@ -15,10 +15,8 @@ from edgepress.core.errors import DataError, MissingExtraError
 from edgepress.measure.history import read_run
 from edgepress.measure.report import write_report
 from edgepress.measure.summary import summarize
+from measure.browser import CHROMIUM, Browser
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
 Make = Callable[..., Path]
 
 
@@ -135,7 +133,7 @@ def test_the_page_escapes_and_asks_nobody(make_run: Make) -> None:
     page = write_report(make_run(steps, name=hostile, command=hostile, environment={hostile: hostile})).read_text()
     assert "<script>window.bad" not in page
     assert "<img src=x" not in page
-    assert page.count("<script") == page.count("</script>") == 3
+    assert page.count("<script") == page.count("</script>") == 4
     assert not re.search(r"""(?:src|href|action)\s*=\s*["']?(?:https?:)?//""", page)
 
 
@@ -153,48 +151,64 @@ def test_the_base_install_is_told_which_extra_to_install(make_run: Make) -> None
     assert not (folder / "report.md").exists(), "nothing half-written"
 
 
-@pytest.fixture
-def show(tmp_path: Path) -> Callable[[Path], tuple[str, str]]:
-    """Return a function that opens a page in headless Chromium and returns its DOM and the browser's log."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_it_opens_in_chromium(make_run: Make, tmp_path: Path) -> None:
+    _browser()
+    page = write_report(make_run())
+    assert page.stat().st_size < 5e6
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(page)
+        assert browser.value("document.querySelectorAll('svg.marks').length") == 4
+        points = "document.querySelectorAll('#tradeoff-latency path[tabindex]')"
+        assert browser.value(f"{points}.length") == 5, "a simulated network has no point"
+        browser.value(f"{points}[0].focus()")
+        told = browser.value("document.querySelector('#tradeoff-latency + .readout').textContent")
+        assert told == "teacher (PyTorch fp32), 93.39 % top-1, 3.44 MB, 9.84 ms"
+        browser.press("Enter", 13)
+        assert browser.value("document.activeElement.dataset.row") == "teacher"
+        browser.value("{const f = document.getElementById('filter'); f.value = 'teacher latency';"
+                      " f.dispatchEvent(new Event('input'))}")  # fmt: skip
+        assert browser.value("document.getElementById('count').textContent") == "3 of 48 rows"
+        for width in (1200, 390):
+            browser.open(page, width)
+            assert browser.value("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
+        assert browser.trouble == []
 
-    def open_page(page: Path) -> tuple[str, str]:
-        command = [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-            f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--v=0", "--window-size=1200,2400",
-            "--virtual-time-budget=5000", "--dump-dom", page.as_uri(),
-        ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
-        return done.stdout, done.stderr
 
-    return open_page
+def _details(folder: Path, key: str) -> None:
+    """Write what was found out about the artifact `key`."""
+    found = {
+        "key": key, "images": 200, "labels": ["cat", "dog"], "names": ["conv1", "fc"],
+        "layers": [
+            {"name": "L0", "kind": "QLinearConv", "share": 80.0, "ms": 0.2, "layer": 0},
+            {"name": "L1", "kind": "QGemm", "share": 20.0, "ms": 0.05, "layer": 1},
+        ],
+        "files": [{"operation": "Conv", "shape": [8, 3, 3, 3], "bytes": 216}],
+        "wrong": {"confusion": [[90, 10], [5, 95]], "pairs": [[0, 1, 10], [1, 0, 5]],
+                  "worst": [{"index": 4, "true": 0, "given": 1, "sure": 98.5, "also": None}]},
+        "pictures": {"4": "iVBORw0KGgo="},
+    }  # fmt: skip
+    (folder / "details.json").write_text(json.dumps(found))
 
 
-def test_it_opens_in_chromium(make_run: Make, show: Callable[[Path], tuple[str, str]]) -> None:
+def test_layers_and_mistakes_of_the_result_are_shown(make_run: Make) -> None:
     _browser()
     folder = make_run()
-    page = write_report(folder)
-    # The browser itself drives the page: a probe presses Tab's targets and types into the filter.
-    probe = folder / "probe.html"
-    script = (
-        "<script>addEventListener('load', () => setTimeout(() => { const d = document;"
-        "const points = d.querySelectorAll('#tradeoff-latency path[tabindex]'); points[0].focus();"
-        "const f = d.getElementById('filter'); f.value = 'teacher latency'; f.dispatchEvent(new Event('input'));"
-        "d.body.dataset.points = points.length;"
-        "d.body.dataset.wide = d.documentElement.scrollWidth - innerWidth; }, 2500))"
-        "</script>"
-    )
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
-    probe.write_text(text.removesuffix("</body>\n</html>") + script + "</body></html>")
-    dom, log = show(page)
-    assert "CONSOLE" not in log, log
-    assert len(re.findall(r'<svg[^>]* class="marks"', dom)) == 4
-    assert page.stat().st_size < 5e6
-    driven, log = show(probe)
-    assert "CONSOLE" not in log, log
-    assert 'data-points="5"' in driven, "a simulated network has no point"
-    assert ">teacher (PyTorch fp32), 93.39 % top-1, 3.44 MB, 9.84 ms</output>" in driven
-    assert "3 of 48 rows" in driven
-    assert re.search(r'data-wide="(0|-\d+)"', driven), "the page does not scroll sideways"
+    steps = read_run(folder).steps
+    noted = next(folder.parent.glob(f"quantize-*{steps[-2].key}"))
+    (noted / "notes.json").write_text(json.dumps({"ladder": {"sensitivity": {"conv1": 2.5, "fc": 0.5}}}))
+    _details(folder, steps[-1].key)
+    page = write_report(folder).read_text()
+    assert "Layer by layer" in page and ">conv1</th><td>QLinearConv</td><td>8x3x3x3</td>" in page
+    assert "sensitivity" in page and ">2.5</td>" in page
+    assert "cat taken for dog <b>10</b>" in page and "dog, not cat" in page and "98 % sure" in page
+    assert 'src="data:image/png;base64,iVBORw0KGgo="' in page
+
+
+@pytest.mark.parametrize("text", ['{"key": "another"}', "{torn", "[]"])
+def test_details_of_another_artifact_or_damaged_ones_are_not_shown(make_run: Make, text: str) -> None:
+    _browser()
+    folder = make_run()
+    (folder / "details.json").write_text(text)
+    page = write_report(folder).read_text()
+    assert "Layer by layer" not in page and "What it gets wrong" not in page

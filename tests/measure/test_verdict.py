@@ -68,3 +68,24 @@ def test_empty_cells_are_never_chosen() -> None:
 def test_a_restless_machine_is_told() -> None:
     shaky = dataclasses.replace(FIELD[3], turns=[[0.5e-3, 0.8e-3, 1.4e-3]])
     assert any("restless" in sentence for sentence in judge([shaky], Budget()).sentences)
+
+
+def test_pytorch_is_held_against_but_never_shipped() -> None:
+    eager = result("torch", "fp32", 0.1, size=6e6)
+    verdict = judge([eager, *FIELD], Budget(drop=1.0))
+    assert verdict.chosen is FIELD[3], "the network in PyTorch is no file"
+    assert "Against FP32 PyTorch: 8.0x slower, 1.9x smaller." in verdict.sentences
+    nothing = judge([eager, FIELD[1]], Budget(ms=0.2))
+    assert nothing.chosen is None and any("nearest is onnxruntime fp32" in line for line in nothing.sentences)
+
+
+def test_what_is_slow_is_told_by_kind_and_without_names_of_nodes() -> None:
+    layers = [
+        {"name": "n20", "kind": "Quantize", "share": 30.0, "layer": None},
+        {"name": "a.conv", "kind": "Conv", "share": 25.0, "layer": 0},
+        {"name": "b.conv", "kind": "Conv", "share": 20.0, "layer": 1},
+    ]
+    slow = dataclasses.replace(FIELD[2], layers=layers)
+    verdict = judge([FIELD[1], slow], Budget(mb=2.0))
+    assert verdict.sentences[-1] == "Its time goes to: Quantize 30 %; a.conv (Conv) 25 %; b.conv (Conv) 20 %."
+    assert verdict.did_not_help[0].endswith("time goes to Conv 45 %; Quantize 30 %.")

@@ -50,10 +50,16 @@ def command(as_json: bool) -> None:
             "  INT8": machine["int8"],
             "  memory": f"{machine['memory_bytes'] / 2**30:.1f} GiB" if machine["memory_bytes"] else "unknown",
             "  governor": machine["governor"] or "unknown (not told by this kernel)",
+            "  pinning": machine["pinning"],
+            "  energy": machine["energy"],
             "  system": machine["system"],
             "  python": machine["python"],
         }
     )
+    if machine["spoilers"]:
+        heading("\nwhat would spoil a measurement")
+        for text in machine["spoilers"]:
+            click.echo(f"  {text}")
     heading("\nruntimes")
     show_facts(
         {f"  {name}": one["reason"] or _versions(name, one["versions"]) for name, one in found["runtimes"].items()}
@@ -84,9 +90,20 @@ def _machine() -> dict[str, Any]:
         "int8": this_machine().describe(),
         "memory_bytes": environment.memory_bytes(),
         "governor": environment.governor(),
+        "pinning": environment.pinning(),
+        "energy": _energy(),
+        "spoilers": environment.spoilers(),
         "system": f"{platform.system()} {platform.release()} ({platform.machine()})",
         "python": platform.python_version(),
     }
+
+
+def _energy() -> str:
+    """Return what tells joules here, or why nothing does."""
+    from edgepress.measure import energy
+
+    reader, reasons = energy.find()
+    return f"read from {reader.name}" if reader is not None else f"estimates only (--tdp): {'; '.join(reasons)}"
 
 
 def _runtimes() -> dict[str, dict[str, Any]]:

@@ -57,6 +57,15 @@ def find_run(given: str, runs: Path) -> Path:
     return target.folder
 
 
+def find_report(given: str, runs: Path) -> Path:
+    """Return the folder that a report can be written of: a matrix by its folder or its name below `runs`, else a run.
+
+    Raises `ConfigError` where it is something else.
+    """
+    matrices = (folder for folder in (Path(given), runs / given) if (folder / "bench.json").exists())
+    return next(matrices, None) or find_run(given, runs)
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """Return `run.json` of the run in `folder`; raise `BundleError` where it is damaged."""
     try:

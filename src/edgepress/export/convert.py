@@ -1,7 +1,8 @@
 """Formats made from an ONNX file alone: so a bundle can change its engine on a machine without its network."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,13 @@ from numpy.typing import NDArray
 from edgepress.core.artifact import Model, Program
 from edgepress.core.errors import EdgepressError, ParityError
 from edgepress.core.registry import Registry
+
+if TYPE_CHECKING:
+    from edgepress.export.parity import Bounds
+
+HALF = 0.05
+"""The rms difference allowed to an arithmetic of 16 bits (8 of mantissa in bfloat16), as a share of the rms of the
+outputs."""
 
 Converter = Callable[[Program], Program]
 """Called with a program of ONNX Runtime; returns the unchecked program of another engine."""
@@ -36,14 +44,20 @@ def convert(program: Program, to: str, samples: NDArray[np.uint8]) -> Program:
             f"the {to} file does not compute what the ONNX file does: largest difference "
             f"{parity['max_difference']:.3g} of the outputs, {bounds.max_difference:g} is allowed. Nothing was written"
         )
-    return with_parity(converted, {**parity, "images": float(len(samples))})
+    return replace(converted, parity={**parity, "images": float(len(samples))})
 
 
-def with_parity(program: Program, parity: dict[str, float]) -> Program:
-    """Return `program` with the measured `parity`."""
-    return Program(
-        program.signature, program.runtime, program.precision, program.files, program.provenance, parity, program.key
-    )
+def joined(precision: str, arithmetic: str) -> str:
+    """Return the precision of a network held in `precision` and otherwise computed in `arithmetic` ("" for float32):
+    "bf16", "w8a8", "w8a8+bf16"."""
+    return arithmetic or precision if precision == "fp32" else "+".join(filter(None, (precision, arithmetic)))
+
+
+def bounds_of(tolerance: float) -> "Bounds":
+    """Return what the parity gate lets pass of an arithmetic whose rms difference may be `tolerance`."""
+    from edgepress.export.parity import Bounds
+
+    return Bounds(max(0.1, 2 * tolerance), tolerance, 97.0)
 
 
 def from_onnx(program: Program, runtime: str, files: Mapping[str, bytes], precision: str = "", **about: Any) -> Program:
@@ -61,8 +75,7 @@ def through_onnx(model: Model, to: Converter, samples: NDArray[np.uint8], tolera
     `tolerance` is the rms difference allowed to an arithmetic of fewer digits than float32.
     """
     from edgepress.export.onnx import FILE, provenance, to_onnx
-    from edgepress.export.parity import Bounds, check
+    from edgepress.export.parity import check
 
     plain = Program(model.signature, "onnxruntime", model.precision, {FILE: to_onnx(model)}, provenance(model))
-    bounds = None if tolerance is None else Bounds(max(0.1, 2 * tolerance), tolerance, 97.0)
-    return check(model, to(plain), samples, bounds)
+    return check(model, to(plain), samples, None if tolerance is None else bounds_of(tolerance))

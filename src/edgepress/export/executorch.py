@@ -17,6 +17,8 @@ from edgepress.export.decomposed import portable
 from edgepress.export.formats import formats
 from edgepress.export.onnx import provenance
 from edgepress.export.parity import check
+from edgepress.export.strides import pool_for_slices
+from edgepress.runtime.batches import last_line
 
 LARGEST_BATCH = 64
 """Memory is planned for so many images when the file is written."""
@@ -35,7 +37,7 @@ def export_executorch(model: Model, samples: NDArray[np.uint8]) -> Program:
     except ImportError:
         raise MissingExtraError("writing an ExecuTorch file", "executorch") from None
     importlib.import_module("executorch.kernels.quantized")
-    module = portable(model)
+    module = pool_for_slices(portable(model))
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     with _quietly():
         try:
@@ -44,10 +46,8 @@ def export_executorch(model: Model, samples: NDArray[np.uint8]) -> Program:
             edge = exir.to_edge_transform_and_lower(exported, partitioner=[partitioner.XnnpackPartitioner()])
             outside = Counter(_operations(edge.exported_program().graph))
             data = bytes(edge.to_executorch().buffer)
-        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            reason = lines[-1] if lines else type(error).__name__
-            raise EdgepressError(f"ExecuTorch cannot take {model.builder.name}: {reason[:300]}") from error
+        except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as error:
+            raise EdgepressError(f"ExecuTorch cannot take {model.builder.name}: {last_line(error)}") from error
     about = {**provenance(model), "format": {"name": "executorch", "outside": dict(outside)}}
     program = Program(model.signature, "executorch", model.precision, {"model.pte": data}, about)
     return check(model, program, samples)

@@ -15,6 +15,8 @@ from edgepress.export.decomposed import portable
 from edgepress.export.formats import formats
 from edgepress.export.onnx import provenance
 from edgepress.export.parity import check
+from edgepress.export.strides import pool_for_slices
+from edgepress.runtime.batches import first_line
 
 
 def _static() -> Any:
@@ -37,7 +39,7 @@ def export_litert(model: Model, samples: NDArray[np.uint8]) -> Program:
         converter: Any = importlib.import_module("litert_torch")
     except ImportError:
         raise MissingExtraError("writing a .tflite file", "litert") from None
-    module = portable(model, "pairs")
+    module = pool_for_slices(portable(model, "pairs"))
     try:
         sample = (torch.zeros(1, *model.signature.input.shape),)
         made = converter.convert(module, sample, quant_config=None if model.precision == "fp32" else _static())
@@ -46,7 +48,6 @@ def export_litert(model: Model, samples: NDArray[np.uint8]) -> Program:
             made.export(str(path))
             data = path.read_bytes()
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise EdgepressError(f"LiteRT cannot take {model.builder.name}: {reason[:300]}") from error
+        raise EdgepressError(f"LiteRT cannot take {model.builder.name}: {first_line(error)}") from error
     about = {**provenance(model), "format": {"name": "litert"}}
     return check(model, Program(model.signature, "litert", model.precision, {"model.tflite": data}, about), samples)

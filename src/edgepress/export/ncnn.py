@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from edgepress.core.artifact import Model, Program
 from edgepress.core.errors import EdgepressError, MissingExtraError
-from edgepress.export.convert import converters, from_onnx, through_onnx
+from edgepress.export.convert import HALF, converters, from_onnx, through_onnx
 from edgepress.export.formats import formats
+from edgepress.export.strides import pool_for_onnx_slices
+from edgepress.runtime.batches import last_line
 from edgepress.runtime.packed import onnx_file
 
 SECONDS = 600
@@ -36,7 +38,7 @@ def to_ncnn(program: Program, arithmetic: str = "") -> Program:
         raise MissingExtraError("writing an ncnn file (pnnx)", "ncnn") from None
     with tempfile.TemporaryDirectory(prefix="edgepress-") as name:
         folder = Path(name)
-        (folder / "model.onnx").write_bytes(onnx_file(program))
+        (folder / "model.onnx").write_bytes(pool_for_onnx_slices(onnx_file(program)))
         shape = ",".join(str(size) for size in (1, *program.signature.input.shape))
         words = [str(pnnx.EXEC_PATH), "model.onnx", f"inputshape=[{shape}]", f"fp16={int(bool(arithmetic))}"]
         try:
@@ -45,8 +47,8 @@ def to_ncnn(program: Program, arithmetic: str = "") -> Program:
             raise EdgepressError(f"pnnx took more than {SECONDS} s for this network and was ended") from None
         param, weights = folder / "model.ncnn.param", folder / "model.ncnn.bin"
         if done.returncode or not param.exists():
-            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or [f"exit code {done.returncode}"]
-            raise EdgepressError(f"pnnx cannot write this network for ncnn: {last[0][:300]}")
+            last = last_line(done.stderr) or last_line(done.stdout) or f"exit code {done.returncode}"
+            raise EdgepressError(f"pnnx cannot write this network for ncnn: {last}")
         files = {"model.param": param.read_bytes(), "model.bin": weights.read_bytes()}
     kinds = {line.split()[0].decode() for line in files["model.param"].splitlines()[2:] if line.strip()}
     unknown = sorted(kind for kind in kinds if "." in kind)
@@ -64,4 +66,4 @@ def export_ncnn(model: Model, samples: NDArray[np.uint8]) -> Program:
 @formats.register("ncnn-bf16")
 def export_ncnn_bf16(model: Model, samples: NDArray[np.uint8]) -> Program:
     """Return `model` for ncnn, stored in 16 bits and computed in bfloat16, proven on `samples`."""
-    return through_onnx(model, partial(to_ncnn, arithmetic="bf16"), samples, 0.05)
+    return through_onnx(model, partial(to_ncnn, arithmetic="bf16"), samples, HALF)

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from edgepress.core.artifact import Model, Program
 from edgepress.core.errors import EdgepressError, MissingExtraError
-from edgepress.export.convert import converters, from_onnx, through_onnx
+from edgepress.export.convert import HALF, converters, from_onnx, joined, through_onnx
 from edgepress.export.formats import formats
+from edgepress.export.labels import labelled
+from edgepress.runtime.batches import last_line
 from edgepress.runtime.packed import onnx_file
-
-BF16 = 0.05
-"""The rms difference allowed to 8 bits of mantissa, as a share of the rms of the outputs."""
 
 
 @converters.register("openvino")
@@ -33,16 +32,16 @@ def to_openvino(program: Program, arithmetic: str = "") -> Program:
     except ImportError:
         raise MissingExtraError("writing an OpenVINO file", "openvino") from None
     try:
-        # The bytes themselves: read_model takes them for a file's content.
-        network = openvino.Core().read_model(onnx_file(program))
+        # The bytes themselves: read_model takes them for a file's content. Labels are what its profiler will name.
+        network = openvino.Core().read_model(labelled(onnx_file(program)))
     except RuntimeError as error:
-        raise EdgepressError(f"OpenVINO cannot read this ONNX file: {_reason(error)}") from None
+        raise EdgepressError(f"OpenVINO cannot read this ONNX file: {last_line(error)}") from None
     with tempfile.TemporaryDirectory(prefix="edgepress-") as folder:
         path = Path(folder) / "model.xml"
         openvino.save_model(network, path, compress_to_fp16=bool(arithmetic))
         files = {name: (path.parent / name).read_bytes() for name in ("model.xml", "model.bin")}
-    precision = arithmetic if program.precision == "fp32" else "+".join(filter(None, (program.precision, arithmetic)))
-    return from_onnx(program, "openvino", files, precision, name="openvino", version=openvino.__version__.split("-")[0])
+    precision, version = joined(program.precision, arithmetic), openvino.__version__.split("-")[0]
+    return from_onnx(program, "openvino", files, precision, name="openvino", version=version)
 
 
 @formats.register("openvino")
@@ -54,15 +53,10 @@ def export_openvino(model: Model, samples: NDArray[np.uint8]) -> Program:
 @formats.register("openvino-bf16")
 def export_openvino_bf16(model: Model, samples: NDArray[np.uint8]) -> Program:
     """Return `model` for OpenVINO, whatever is not an integer computed in bfloat16, proven on `samples`."""
-    return through_onnx(model, partial(to_openvino, arithmetic="bf16"), samples, BF16)
+    return through_onnx(model, partial(to_openvino, arithmetic="bf16"), samples, HALF)
 
 
 @formats.register("openvino-fp16")
 def export_openvino_fp16(model: Model, samples: NDArray[np.uint8]) -> Program:
     """Return `model` for OpenVINO, whatever is not an integer computed in half precision, proven on `samples`."""
-    return through_onnx(model, partial(to_openvino, arithmetic="fp16"), samples, BF16)
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]
+    return through_onnx(model, partial(to_openvino, arithmetic="fp16"), samples, HALF)

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from edgepress.core.artifact import Model, Program
 from edgepress.core.errors import EdgepressError
+from edgepress.export.convert import HALF, bounds_of
 from edgepress.export.formats import formats
 from edgepress.export.onnx import provenance
-from edgepress.export.parity import Bounds, check
+from edgepress.export.parity import check
+from edgepress.runtime.batches import first_line
 
 
 @formats.register("pt2")
@@ -32,7 +34,7 @@ def export_pt2(model: Model, samples: NDArray[np.uint8]) -> Program:
 @formats.register("pt2-bf16")
 def export_pt2_bf16(model: Model, samples: NDArray[np.uint8]) -> Program:
     """Return the same file, to be run under PyTorch's automatic bfloat16; proven on `samples`."""
-    return check(model, _program(model, "bf16"), samples, Bounds(0.1, 0.05, 97.0))
+    return check(model, _program(model, "bf16"), samples, bounds_of(HALF))
 
 
 def _program(model: Model, precision: str) -> Program:
@@ -45,8 +47,7 @@ def _program(model: Model, precision: str) -> Program:
             module, (sample,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), strict=False
         )
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise EdgepressError(f"PyTorch cannot export {model.builder.name}: {reason}") from error
+        raise EdgepressError(f"PyTorch cannot export {model.builder.name}: {first_line(error)}") from error
     exported.example_inputs = None  # pyright: ignore[reportAttributeAccessIssue]  (they would be pickled into the file)
     file = io.BytesIO()
     torch.export.save(exported, file)

@@ -27,18 +27,43 @@ def simplify(graph: ir.Graph) -> None:
 
 
 def _resize_by_scales(graph: ir.Graph) -> None:
-    """Give `Resize` its factors instead of a size computed from the shape of its input: that spares four operations."""
+    """Give `Resize` its factors instead of a size computed from the shape of its input: that spares four operations.
+
+    A factor that is no whole number is chosen so that it gives the wanted size, and in nearest mode the pixels that
+    PyTorch takes; where no float32 does, the computed size stays. (The attribute `axes`, which would allow a stored
+    size, breaks ONNX Runtime 1.31 where it turns a network of integers to channels-last.)
+    """
     for node in nodes_of(graph, "Resize"):
         if len(node.inputs) < 4 or node.inputs[3] is None or node.inputs[0] is None:
             continue
         before, after = node.inputs[0].shape, node.outputs[0].shape
         if before is None or after is None or not all(isinstance(d, int) for s in (before, after) for d in s[2:]):
             continue
-        factors = [1.0, 1.0, *(int(a) / int(b) for a, b in zip(after[2:], before[2:], strict=True))]  # type: ignore[arg-type]
+        nearest = "mode" not in node.attributes or node.attributes["mode"].as_string() == "nearest"
+        found = [resize_factor(int(b), int(a), nearest) for b, a in zip(before[2:], after[2:], strict=True)]  # type: ignore[arg-type]
+        if None in found:
+            continue
+        factors = [1.0, 1.0, *found]
         scales = initializer(graph, f"factors_{factors}", np.array(factors, np.float32))
         resized = ir.node("Resize", [node.inputs[0], None, scales], dict(node.attributes))
         graph.insert_before(node, resized)
         put_in_place(graph, node, resized)
+
+
+def resize_factor(before: int, after: int, nearest: bool) -> float | None:
+    """Return a float32 with which a runtime makes `before` pixels `after`, None where there is none.
+
+    A runtime computes `floor(before * factor)` for the size, in single or in double precision, and in `nearest` mode
+    `floor(place / factor)` for the pixel it takes; PyTorch takes `floor(place * (before / after))`.
+    """
+    places = np.arange(after, dtype=np.float32)
+    wanted = np.floor(places * (np.float32(before) / np.float32(after)))
+    factor = np.float32(after) / np.float32(before)
+    for candidate in (factor, *(np.nextafter(factor, np.float32(end)) for end in (np.inf, 0))):
+        fits = np.floor(np.float32(before) * candidate) == after == np.floor(before * float(candidate))
+        if fits and (not nearest or np.array_equal(np.floor(places / candidate), wanted)):
+            return float(candidate)
+    return None
 
 
 def _pool(graph: ir.Graph) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgepress.core.artifact import Model, Program
 from edgepress.core.errors import EdgepressError, MissingExtraError
-from edgepress.export.convert import converters, from_onnx, through_onnx
+from edgepress.export.convert import HALF, converters, from_onnx, joined, through_onnx
 from edgepress.export.formats import formats
 from edgepress.runtime.packed import onnx_file
 
@@ -51,10 +51,8 @@ def to_tensorrt(program: Program, arithmetic: str = "") -> Program:
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EdgepressError("TensorRT found no engine for this network; its log above names the operation")
-    precision = arithmetic if program.precision == "fp32" else "+".join(filter(None, (program.precision, arithmetic)))
-    return from_onnx(
-        program, "tensorrt", {"model.engine": bytes(plan)}, precision, name="tensorrt", version=tensorrt.__version__
-    )
+    files, precision = {"model.engine": bytes(plan)}, joined(program.precision, arithmetic)
+    return from_onnx(program, "tensorrt", files, precision, name="tensorrt", version=tensorrt.__version__)
 
 
 @formats.register("tensorrt")
@@ -66,7 +64,7 @@ def export_tensorrt(model: Model, samples: NDArray[np.uint8]) -> Program:
 @formats.register("tensorrt-fp16")
 def export_tensorrt_fp16(model: Model, samples: NDArray[np.uint8]) -> Program:
     """Return `model` as an engine that computes in half precision what is not an integer; proven on `samples`."""
-    return through_onnx(model, partial(to_tensorrt, arithmetic="fp16"), samples, 0.05)
+    return through_onnx(model, partial(to_tensorrt, arithmetic="fp16"), samples, HALF)
 
 
 def refuse_zero_points(data: bytes) -> None:

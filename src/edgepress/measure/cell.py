@@ -9,12 +9,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from edgepress.core.errors import EdgepressError
+from edgepress.runtime.batches import last_line
+from edgepress.runtime.engine import engines
+
+EAGER = "torch"
+"""The runtime of a cell that is no file but the network in PyTorch, which files are held against."""
 
 
 class CellError(EdgepressError):
@@ -25,7 +31,8 @@ class CellError(EdgepressError):
 class Cell:
     """One measurement to be made: the bundle in `folder` on so many threads and images.
 
-    `artifact` names the network and `kind` the file ("openvino-bf16"); `reason` says why there is no file, if so.
+    `artifact` names the network and `kind` the file ("openvino-bf16"); `reason` says why there is no file, if so. The
+    runtime `EAGER` stands for a saved network in `folder`, run by PyTorch as it is.
     """
 
     artifact: str
@@ -42,34 +49,31 @@ class Cell:
         """The cell in a few words, unique in its matrix: "student openvino bf16 t2 b8"."""
         return f"{self.artifact} {self.runtime} {self.precision} t{self.threads} b{self.batch}"
 
+    @property
+    def device(self) -> str:
+        """What the engine computes on: "cpu" or "cuda"."""
+        return engines.get(self.runtime).device if self.runtime in engines else "cpu"
 
-class CellProcess:
-    """The process of one cell. Use it in a `with` block; `started` holds its load time, first prediction and memory.
 
-    Every method raises `CellError` with the reason where the process crashed, hung for `limit` seconds or refused.
+class Helper:
+    """A process that answers every line of JSON it is given with another. Use it in a `with` block.
+
+    `ask` raises `CellError` with the reason where the process crashed, hung for `limit` seconds or refused.
     """
 
-    def __init__(self, cell: Cell, limit: float) -> None:
-        if cell.folder is None:
-            raise CellError(cell.reason or "there is no file")
+    def __init__(self, module: str, words: Sequence[str], limit: float, threads: int = 1) -> None:
         self._limit = limit
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
         self._rest = b""
-        command = [sys.executable, "-m", "edgepress.measure.worker", str(cell.folder)]
-        command += ["--threads", str(cell.threads), "--batch", str(cell.batch), "--since", str(time.monotonic_ns())]
-        quiet = {"OMP_NUM_THREADS": str(cell.threads), "TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3"}
+        quiet = {"OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3"}
         self._process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", module, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
             env={**os.environ, **quiet},
             start_new_session=True,  # Ctrl-C is for the matrix, which ends its cells itself
         )
-        with contextlib.ExitStack() as stack:
-            stack.callback(self.close)
-            self.started = self._answer(limit)
-            stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +84,7 @@ class CellProcess:
         self.close()
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Return the answer to a command of `worker.Worker`."""
+        """Return the answer to a command."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
@@ -88,6 +92,11 @@ class CellProcess:
         except BrokenPipeError:
             raise CellError(self._ended()) from None
         return self._answer(self._limit)
+
+    @property
+    def over(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
 
     def close(self) -> None:
         """End the process."""
@@ -123,9 +132,24 @@ class CellProcess:
         """Return how the process ended, and the last thing it said."""
         code = self._process.wait()
         self._said.seek(0)
-        lines = [line.strip() for line in self._said.read().decode(errors="replace").splitlines() if line.strip()]
-        how = how_it_ended(code)
-        return f"{how}: {lines[-1][:300]}" if lines else how
+        last, how = last_line(self._said.read().decode(errors="replace")), how_it_ended(code)
+        return f"{how}: {last}" if last else how
+
+
+class CellProcess(Helper):
+    """The process of one cell, which answers what `worker.Worker` does; `started` holds its load time, first prediction
+    and memory."""
+
+    def __init__(self, cell: Cell, limit: float) -> None:
+        if cell.folder is None:
+            raise CellError(cell.reason or "there is no file")
+        words = [str(cell.folder), "--runtime", cell.runtime, "--threads", str(cell.threads)]
+        words += ["--batch", str(cell.batch), "--since", str(time.monotonic_ns())]
+        super().__init__("edgepress.measure.worker", words, limit, cell.threads)
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.close)
+            self.started = self._answer(limit)
+            stack.pop_all()
 
 
 def how_it_ended(code: int) -> str:

@@ -1,7 +1,8 @@
 """The plots of a report as Vega-Lite specifications, made with Altair. The page supplies the colors, light or dark."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgepress.core.errors import MissingExtraError
@@ -9,41 +10,45 @@ from edgepress.measure.history import Run, Step, number
 from edgepress.measure.summary import Metrics
 from edgepress.measure.tables import ms_text, percent, score_name, size_text
 
-SHAPES = ["circle", "diamond", "square", "triangle-up", "cross", "triangle-down"]
+SHAPES = ["circle", "diamond", "square", "triangle-up", "cross", "triangle-down", "triangle-right", "triangle-left"]
 
 _WIDTH, _HEIGHT = 250.0, 250.0  # of the plot area on a phone: labels that fit there fit anywhere
 _LETTER, _LINE = 6.4, 14.0
 _MOST_LABELS = 14
+_CROWDED = 40.0
+"""Square pixels that the name of a point behind the front may cover; its tooltip names it all the same."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """An artifact in a trade-off plot."""
+    """An artifact in a trade-off plot. `row` is the name of its line in the table, `best` whether no other beats it in
+    both, `place` where its label stands ("" for none)."""
 
     label: str
     kind: str
     x: float
     score: float
     about: str
-    best: bool
+    row: str = ""
+    best: bool = False
     place: str = ""
 
 
-def tradeoff(run: Run, metrics: Metrics, metric: str, title: str) -> dict[str, Any] | None:
-    """Return score (up) against `metric` (log scale) of all artifacts that have both; None where fewer than two do.
+def tradeoff(points: Sequence[Point], score_title: str, title: str, sizes: bool = False) -> dict[str, Any] | None:
+    """Return score (up) against cost (log scale; bytes where `sizes`) of `points`; None where fewer than two are there.
 
-    A line joins the artifacts that no other beats in both.
+    A line joins the points that no other beats in both.
     """
-    points = _places(_points(run, metrics, metric))
+    points = _places(_judged(points))
     if len(points) < 2:
         return None
     alt = altair()
     kinds = list(dict.fromkeys(point.kind for point in points))
     low, high = min(p.x for p in points), max(p.x for p in points)
     room = max(high / low, 1.2) ** 0.2
-    ticks = {"values": _ticks(low / room, high * room), "labelExpr": _SIZES if metric == "bytes" else "datum.label"}
+    ticks = {"values": _ticks(low / room, high * room), "labelExpr": _SIZES if sizes else "datum.label"}
     x = alt.X("x:Q", title=title, scale=alt.Scale(type="log", domain=[low / room, high * room], nice=False), axis=ticks)
-    score = alt.Y("score:Q", title=f"{score_name(metrics.score)}, %", scale=alt.Scale(zero=False, padding=22))
+    score = alt.Y("score:Q", title=f"{score_title}, %", scale=alt.Scale(zero=False, padding=22))
     base = alt.Chart(alt.Data(values=[vars(p) for p in points]))
     front = (
         base.transform_filter("datum.best")
@@ -54,7 +59,7 @@ def tradeoff(run: Run, metrics: Metrics, metric: str, title: str) -> dict[str, A
         x=x,
         y=score,
         color=alt.Color("kind:N", scale=alt.Scale(domain=kinds), legend=alt.Legend(title=None, orient="top")),
-        shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=[SHAPES[i % 6] for i in range(len(kinds))])),
+        shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=_shapes(len(kinds)))),
         tooltip=alt.Tooltip("about:N"),
         description=alt.Description("about:N"),
     )
@@ -106,13 +111,20 @@ def altair() -> Any:
     return altair
 
 
+def _shapes(count: int) -> list[str]:
+    return [SHAPES[i % len(SHAPES)] for i in range(count)]
+
+
 _SIZES = (
     "datum.value >= 1e9 ? format(datum.value / 1e9, '~g') + ' GB' : datum.value >= 1e6 ? "
     "format(datum.value / 1e6, '~g') + ' MB' : datum.value >= 1e3 ? format(datum.value / 1e3, '~g') + ' kB' : "
     "format(datum.value, '~g') + ' B'"
 )
 
-_RUNTIMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+_RUNTIMES = {
+    "torch": "PyTorch", "pt2": "PyTorch export", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO",
+    "executorch": "ExecuTorch", "litert": "LiteRT", "ncnn": "ncnn", "tensorrt": "TensorRT", "coreml": "Core ML",
+}  # fmt: skip
 
 _OFFSETS = {
     "right": ("left", 10, 0),
@@ -122,27 +134,35 @@ _OFFSETS = {
 }
 
 
-def _points(run: Run, metrics: Metrics, metric: str) -> list[Point]:
+def points_of(run: Run, metrics: Metrics, metric: str) -> list[Point]:
+    """Return the artifacts of a run that have a score and `metric`; simulated ones have no costs of their own."""
     found: list[Point] = []
     for step in run.steps:
         score, x = step.value(metrics.score), step.value(metric)
         if score is None or not x or step.simulated:
             continue
-        found.append(Point(step.label, _kind(step), x, score, _about(step, metrics), False))
-    best = {p.label for p in found if not any(_beats(q, p) for q in found)}
-    return [Point(p.label, p.kind, p.x, p.score, p.about, p.label in best) for p in found]
+        kind = kind_name(step.runtime, step.precision)
+        found.append(Point(step.label, kind, x, score, _about(step, metrics), step.label))
+    return found
+
+
+def _judged(points: Sequence[Point]) -> list[Point]:
+    """Return `points` with those marked that no other beats."""
+    return [replace(p, best=not any(_beats(q, p) for q in points)) for p in points]
 
 
 def _beats(a: Point, b: Point) -> bool:
     return a.x <= b.x and a.score >= b.score and (a.x < b.x or a.score > b.score)
 
 
-def _kind(step: Step) -> str:
-    return f"{_RUNTIMES.get(step.runtime, step.runtime)} {step.precision}".strip()
+def kind_name(runtime: str, precision: str = "") -> str:
+    """Return an engine, and a precision, as people write them: "ONNX Runtime w8a8"."""
+    return f"{_RUNTIMES.get(runtime, runtime)} {precision}".strip()
 
 
 def _about(step: Step, metrics: Metrics) -> str:
-    parts = [f"{step.label} ({_kind(step)})", f"{percent(step.value(metrics.score))} % {score_name(metrics.score)}"]
+    parts = [f"{step.label} ({kind_name(step.runtime, step.precision)})"]
+    parts.append(f"{percent(step.value(metrics.score))} % {score_name(metrics.score)}")
     if (size := step.value("bytes")) is not None:
         parts.append(size_text(size))
     if (ms := step.value(metrics.latency)) is not None:
@@ -157,18 +177,21 @@ def _places(points: list[Point]) -> list[Point]:
     xs, ys = [math.log(p.x) for p in points], [p.score for p in points]
     left, wide = min(xs), max(max(xs) - min(xs), 0.2)
     top, tall = max(ys), max(max(ys) - min(ys), 1e-6)
-    at = {
-        p.label: (_WIDTH * (0.14 + 0.72 * (x - left) / wide), 22 + (_HEIGHT - 44) * (top - y) / tall)
-        for p, x, y in zip(points, xs, ys, strict=True)
-    }
-    taken = [(x - 8, y - 8, x + 8, y + 8) for x, y in at.values()]
-    places: dict[str, str] = {}
-    for point in sorted(points, key=lambda p: not p.best)[:_MOST_LABELS]:
-        boxes = {place: _box(at[point.label], len(point.label), place) for place in _OFFSETS}
+    at = [
+        (_WIDTH * (0.14 + 0.72 * (x - left) / wide), 22 + (_HEIGHT - 44) * (top - y) / tall)
+        for x, y in zip(xs, ys, strict=True)
+    ]
+    taken = [(x - 8, y - 8, x + 8, y + 8) for x, y in at]
+    places: dict[int, str] = {}
+    for which in sorted(range(len(points)), key=lambda n: not points[n].best)[:_MOST_LABELS]:
+        boxes = {place: _box(at[which], len(points[which].label), place) for place in _OFFSETS}
         cost = {place: sum(_overlap(box, other) for other in taken) + _outside(box) for place, box in boxes.items()}
-        places[point.label] = min(cost, key=lambda place: cost[place])
-        taken.append(boxes[places[point.label]])
-    return [Point(p.label, p.kind, p.x, p.score, p.about, p.best, places.get(p.label, "")) for p in points]
+        least = min(cost, key=lambda place: cost[place])
+        if cost[least] > _CROWDED and not points[which].best:
+            continue
+        places[which] = least
+        taken.append(boxes[least])
+    return [replace(point, place=places.get(which, "")) for which, point in enumerate(points)]
 
 
 Box = tuple[float, float, float, float]

@@ -81,6 +81,35 @@ def governor(root: Path = ROOT) -> str:
     return ", ".join(sorted(names - {""}))
 
 
+def spoilers(root: Path = ROOT) -> list[str]:
+    """Return what would spoil a measurement here now, each with the mend, in a line; empty on a quiet machine."""
+    found: list[str] = []
+    governors = governor(root)
+    if governors and governors != "performance":
+        found.append(f"the frequency governor is {governors}: `sudo cpupower frequency-set -g performance`")
+    busy, cores = _number(root / "proc/loadavg"), max(physical_cores(root), 1)
+    if busy is not None and busy > 0.3 * cores:
+        found.append(f"other programs run (load {busy:.1f} on {cores} cores): measure when the machine is quiet")
+    limit = _number(root / "sys/devices/system/cpu/intel_pstate/no_turbo")
+    boost = _number(root / "sys/devices/system/cpu/cpufreq/boost")
+    if limit == 0 or boost == 1:
+        found.append("clocks may rise and fall with the temperature (turbo is on): short runs look too fast")
+    for path in sorted((root / "sys/class/power_supply").glob("*/status")):
+        if _read(path).strip() == "Discharging":
+            found.append("it runs on battery, where many machines are slower: plug it in, unless that is the question")
+            break
+    if sys.platform == "linux" and len(allowed_cpus()) < (os.cpu_count() or 1):
+        found.append(f"this process may use {len(allowed_cpus())} of {os.cpu_count()} CPUs (taskset, a container)")
+    return found
+
+
+def pinning() -> str:
+    """Return whether a measurement can keep its threads on cores of their own, and which come first."""
+    if sys.platform != "linux":
+        return "this system cannot keep threads on a core"
+    return f"threads are kept on cores, CPU {', '.join(str(group[0]) for group in core_groups())} in this order"
+
+
 def memory_bytes(root: Path = ROOT) -> int:
     """Return the machine's memory in bytes, 0 where it is not known."""
     found = re.search(r"^MemTotal:\s*(\d+) kB", _read(root / "proc/meminfo"), re.MULTILINE)
@@ -144,6 +173,15 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def _number(path: Path) -> float | None:
+    """Return the first number in a file of the kernel, None where there is none."""
+    words = _read(path).split()
+    try:
+        return float(words[0]) if words else None
+    except ValueError:
+        return None
 
 
 def _git(folder: Path, *arguments: str) -> str:

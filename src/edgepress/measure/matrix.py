@@ -5,6 +5,7 @@ matrix that was stopped goes on where it was; one that is complete measures noth
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from edgepress.core.files import explain_disk
 from edgepress.core.stage import Progress
 from edgepress.measure import energy, environment
-from edgepress.measure.cell import Cell, CellError, CellProcess
+from edgepress.measure.cell import EAGER, Cell, CellError, CellProcess
+from edgepress.measure.mistakes import mistakes
 from edgepress.measure.timing import WIDE, Timing
 from edgepress.tasks.base import tasks
 
@@ -41,7 +43,8 @@ class Settings:
 class Judge:
     """Images of the test split `(N, height, width, channels)` and what outputs are held against.
 
-    `references` are the outputs of the PyTorch networks that the files came from, by `network_of` their cells.
+    `references` are the outputs of the PyTorch networks that the files came from, by `network_of` their cells; `layers`
+    the names of the layers of each artifact, in the order in which they are called.
     """
 
     images: Array
@@ -49,13 +52,15 @@ class Judge:
     task: str
     classes: int
     references: dict[str, Array] = field(default_factory=dict[str, Array])
+    layers: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
 
 @dataclass(frozen=True)
 class Result:
     """What is known of a cell. Milliseconds, megabytes (10^6 bytes), millijoules per call, percent; None where unknown.
 
-    `error` says why the cell is empty. `turns` are the seconds of each timed call, turn by turn.
+    `error` says why the cell is empty. `turns` are the seconds of each timed call, turn by turn. `layers` is what
+    `profile.profile` found, `files` what `profile.layer_files` did, `wrong` what `mistakes.mistakes` did.
     """
 
     cell: Cell
@@ -63,6 +68,8 @@ class Result:
     facts: dict[str, float] = field(default_factory=dict[str, float])
     energy_source: str = ""
     layers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    files: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    wrong: dict[str, Any] = field(default_factory=dict[str, Any])
     turns: list[list[float]] = field(default_factory=list[list[float]])
 
     @property
@@ -89,14 +96,19 @@ class Result:
 
 def speedup(before: Result, after: Result) -> float | None:
     """Return how many times faster `after` is: the median over turns, in which both met the same machine."""
-    ratios = [float(np.median(a) / np.median(b)) for a, b in zip(before.turns, after.turns, strict=False) if a and b]
-    return float(np.median(ratios)) if ratios else None
+    found = ratios(before, after)
+    return float(np.median(found)) if found else None
+
+
+def ratios(before: Result, after: Result) -> list[float]:
+    """Return of each turn that has both how many times faster `after` was."""
+    return [float(np.median(a) / np.median(b)) for a, b in zip(before.turns, after.turns, strict=False) if a and b]
 
 
 def run(cells: Sequence[Cell], judge: Judge | None, settings: Settings, store: Path, progress: Progress) -> None:
     """Check and time `cells` as far as `store` does not hold them already."""
     known = {record["cell"]: record for record in records(store / "checked.jsonl")}
-    reader = energy.find()[0]
+    readers = {device: energy.find(device=device)[0] for device in {cell.device for cell in cells}}
     with tempfile.TemporaryDirectory(prefix="edgepress-") as temporary:
         images = Path(temporary) / "images.npy"
         if judge is not None:
@@ -104,7 +116,7 @@ def run(cells: Sequence[Cell], judge: Judge | None, settings: Settings, store: P
         waiting = [cell for cell in cells if cell.name not in known]
         for cell in progress.track(waiting, len(waiting), "checking"):
             progress.status(cell.name)
-            record = check(cell, judge, images, settings, reader)
+            record = check(cell, judge, images, settings, readers[cell.device])
             append(store / "checked.jsonl", record)
             known[cell.name] = record
             if record.get("error"):
@@ -116,30 +128,58 @@ def run(cells: Sequence[Cell], judge: Judge | None, settings: Settings, store: P
 
 def check(cell: Cell, judge: Judge | None, images: Path, settings: Settings, reader: Any) -> dict[str, Any]:
     """Return all about `cell` but its latency, as a JSON object; `error` where it is empty."""
-    record: dict[str, Any] = {"cell": cell.name, "error": "", "facts": {}, "energy_source": "", "layers": []}
+    record = empty(cell)
     try:
         with CellProcess(cell, settings.limit) as process:
             facts: dict[str, float] = {name: process.started[name] for name in ("load", "first_prediction", "peak_rss")}
-            assert cell.folder is not None
-            facts["bytes"] = sum(file.stat().st_size for file in cell.folder.iterdir() if file.name != "manifest.json")
+            facts["bytes"] = bytes_of(cell)
             if judge is not None:
                 to = images.with_name("outputs.npy")
                 seen = process.ask("outputs", images=str(images), to=str(to))
                 if seen["not_finite"]:
                     count, of = seen["not_finite"], seen["images"]
                     raise CellError(f"gives values that are not finite for {count} of {of} images")
-                facts |= scores(cell, np.load(to), judge)
+                outputs = np.load(to)
+                facts |= scores(cell, outputs, judge)
+                other = judge.references.get(f"{cell.artifact} fp32")
+                record["wrong"] = mistakes(judge.task, outputs, judge.targets, judge.classes, other)
             parts = process.ask("parts")
             facts["pre_post_share"] = 100 * (parts["pre"] + parts["post"]) / max(sum(parts.values()), 1e-9)
-            used, source = joules(process, settings, reader)
+            used, source = joules(process, settings, reader, cell.device)
             if used is not None:
                 facts["energy"], record["energy_source"] = used * 1e3, source
             if settings.profile:
-                record["layers"] = process.ask("profile")["layers"]
+                found = process.ask("profile")
+                names = judge.layers.get(cell.artifact, []) if judge is not None else []
+                record |= {"layers": [named(one, names) for one in found["layers"]], "files": found["files"]}
             record["facts"] = facts
     except CellError as error:
         record["error"] = str(error)
     return record
+
+
+def empty(cell: Cell, error: str = "") -> dict[str, Any]:
+    """Return the record of a cell about which nothing is known but, maybe, an error."""
+    return {
+        "cell": cell.name, "error": error, "facts": {}, "energy_source": "", "layers": [], "files": [], "wrong": {},
+    }  # fmt: skip
+
+
+def bytes_of(cell: Cell) -> int:
+    """Return the bytes of what a device would need: the files of a bundle, the weights of a network in PyTorch."""
+    assert cell.folder is not None
+    if cell.runtime == EAGER:
+        return (cell.folder / "weights.safetensors").stat().st_size
+    return sum(file.stat().st_size for file in cell.folder.iterdir() if file.name != "manifest.json")
+
+
+def named(operation: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return an operation of a profile under the name of the layer it belongs to: the module's path where it is known,
+    else "layer 3" for the third."""
+    number = operation["layer"]
+    if number is None:
+        return operation
+    return {**operation, "name": names[number] if number < len(names) else f"layer {number + 1}"}
 
 
 def scores(cell: Cell, outputs: Array, judge: Judge) -> dict[str, float]:
@@ -156,13 +196,16 @@ def scores(cell: Cell, outputs: Array, judge: Judge) -> dict[str, float]:
 
 
 def network_of(cell: Cell) -> str:
-    """Return the network a cell's file came from: "student fp32" for bf16, "student w8a8" for w8a8+bf16."""
+    """Return the network a cell's file came from: "student fp32" for bf16 and w16a32, "student w8a8" for w8a8+bf16."""
     first = cell.precision.split("+")[0]
-    return f"{cell.artifact} {first if first.startswith('w') else 'fp32'}"
+    return f"{cell.artifact} {first if re.fullmatch('w[2-8]a[2-8]', first) else 'fp32'}"
 
 
-def joules(process: CellProcess, settings: Settings, reader: energy.Reader | None) -> tuple[float | None, str]:
-    """Return the joules of one call and their source; None where nothing tells."""
+def joules(
+    process: CellProcess, settings: Settings, reader: energy.Reader | None, device: str = "cpu"
+) -> tuple[float | None, str]:
+    """Return the joules of one call and their source; None where nothing tells. Processor time says nothing about what
+    a graphics card drew, so only what runs on the processor is estimated."""
     done: dict[str, Any] = {}
 
     def work() -> None:
@@ -170,7 +213,7 @@ def joules(process: CellProcess, settings: Settings, reader: energy.Reader | Non
 
     if reader is not None:
         used = reader.measure(work)
-    elif settings.tdp:
+    elif settings.tdp and device == "cpu":
         work()
         used = energy.estimate(done["cpu"], done["seconds"], settings.tdp, environment.physical_cores())
     else:
@@ -230,10 +273,7 @@ def time_in_turns(cells: Sequence[Cell], settings: Settings, store: Path, progre
 
 def fail(cell: Cell, error: CellError, store: Path, progress: Progress) -> None:
     """Write down that `cell` failed while it was timed."""
-    append(
-        store / "checked.jsonl",
-        {"cell": cell.name, "error": str(error), "facts": {}, "energy_source": "", "layers": []},
-    )
+    append(store / "checked.jsonl", empty(cell, str(error)))
     progress.say(f"{cell.name}: {error}")
 
 

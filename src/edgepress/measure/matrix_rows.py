@@ -1,11 +1,12 @@
 """A matrix as rows, as a table of 80 columns, and as JSON."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from edgepress.measure import environment
-from edgepress.measure.matrix import Result, speedup
+from edgepress.measure.matrix import Result, ratios, speedup
 from edgepress.measure.rows import Better, Row
 from edgepress.measure.tables import ms_text, percent, size_text, times_text
 
@@ -24,10 +25,17 @@ FACTS: tuple[tuple[str, str, str, Better], ...] = (
 HEADINGS = ("runtime", "precision", "score", "size", "p50 ms", "p99", "img/s", "load", "RSS", "mJ", "x")
 """Of the table; load is in ms, RSS in MB, x is the speed against the first line."""
 
+LESS = ("p99", "load")
+"""Left out where the name of the network takes their room."""
 
-def rows(results: Sequence[Result], score: str, command: str) -> list[Row]:
+WIDEST = 15
+"""Letters of such a name."""
+
+
+def rows(results: Sequence[Result], score: str, command: str, **where: str) -> list[Row]:
     """Return all facts of the cells as rows. An artifact is called "student/openvino-bf16"; more than one thread or
-    image shows in the metric's name ("latency_t2_b8"). An estimated energy is the metric `energy_estimate`."""
+    image shows in the metric's name ("latency_t2_b8"). An estimated energy is the metric `energy_estimate`. `where` are
+    the fields `machine` and `versions` of another machine."""
     found: list[Row] = []
     about: dict[str, Any] = {
         "versions": environment.versions(),
@@ -35,12 +43,14 @@ def rows(results: Sequence[Result], score: str, command: str) -> list[Row]:
         "commit": environment.commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "command": command,
+        **where,
     }
     for result in results:
         cell = result.cell
         name = f"{cell.artifact}/{cell.runtime}-{cell.precision}"
         suffix = (f"_t{cell.threads}" if cell.threads > 1 else "") + (f"_b{cell.batch}" if cell.batch > 1 else "")
-        shape = {"runtime": cell.runtime, "precision": cell.precision, "threads": cell.threads, "batch": cell.batch}
+        shape = {"runtime": cell.runtime, "precision": cell.precision, "threads": cell.threads, "batch": cell.batch,
+                 "device": cell.device}  # fmt: skip
         for fact, metric, unit, better in FACTS:
             if fact not in result.facts:
                 continue
@@ -63,6 +73,47 @@ def rows(results: Sequence[Result], score: str, command: str) -> list[Row]:
                 Row(name, f"latency_spread{suffix}", timing.spread, "%", "lower", **more),
             ]
     return found
+
+
+def table(results: Sequence[Result], first: Result | None) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings and lines of a table of 80 columns. Where there are several networks the first column tells them
+    apart, by what differs in their names, and `LESS` makes room for it."""
+    lines = cells(results, first)
+    names = [result.cell.artifact for result in results if not result.error]
+    if len(set(names)) < 2:
+        return HEADINGS, lines
+    kept = [place for place, heading in enumerate(HEADINGS) if heading not in LESS]
+    short = dict(zip(dict.fromkeys(names), _cut(distinct(list(dict.fromkeys(names)))), strict=True))
+    wide = [(short[name], *(line[place] for place in kept)) for name, line in zip(names, lines, strict=True)]
+    return ("bundle", *(HEADINGS[place] for place in kept)), wide
+
+
+def empty(results: Sequence[Result]) -> dict[str, str]:
+    """Return by reason which cells are empty: {"TensorRT is not installed": "tensorrt fp32, fp16"}."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for result in results:
+        if result.error:
+            kinds = found.setdefault(result.error, {}).setdefault(result.cell.runtime, [])
+            kinds += [result.cell.precision] if result.cell.precision not in kinds else []
+    return {why: "; ".join(f"{name} {', '.join(kinds)}" for name, kinds in of.items()) for why, of in found.items()}
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Return `names` without the words (up to "-", "_", "/") that all of them begin or end with."""
+    words = [re.split(r"(?<=[-_/])", name) for name in names]
+    most = min(map(len, words)) - 1
+    front = next((n for n in range(most) if len({tuple(w[: n + 1]) for w in words}) > 1), max(most, 0))
+    kept = [w[front:] for w in words]
+    most = min(map(len, kept)) - 1
+    back = next((n for n in range(most) if len({tuple(w[-n - 1 :]) for w in kept}) > 1), max(most, 0))
+    short = ["".join(w[: len(w) - back]).rstrip("-_/") for w in kept]
+    return short if len(set(short)) == len(short) and all(short) else list(names)
+
+
+def _cut(names: Sequence[str]) -> list[str]:
+    """Return `names` of at most `WIDEST` letters, as long as they still differ."""
+    cut = [name if len(name) <= WIDEST else name[: WIDEST - 1] + "\u2026" for name in names]
+    return cut if len(set(cut)) == len(cut) else list(names)
 
 
 def cells(results: Sequence[Result], first: Result | None) -> list[tuple[str, ...]]:
@@ -112,18 +163,13 @@ def plain(result: Result, first: Result | None) -> dict[str, Any]:
         found[name] = result.facts.get(fact)
     if timing is not None:
         factor = speedup(first, result) if first is not None else None
-        ratios = [speedup_of(a, b) for a, b in zip(first.turns, result.turns, strict=False) if a and b] if first else []
+        found_ratios = ratios(first, result) if first is not None else []
         found |= {
             "n": timing.n,
             "latency_ms": {"p50": timing.ms(0.5), "p90": timing.ms(0.9), "p99": timing.ms(0.99)},
             "spread_percent": timing.spread,
             "images_per_second": timing.per_second(cell.batch),
             "speedup": factor,
-            "speedup_range": [min(ratios), max(ratios)] if ratios else None,
+            "speedup_range": [min(found_ratios), max(found_ratios)] if found_ratios else None,
         }
     return found
-
-
-def speedup_of(before: list[float], after: list[float]) -> float:
-    """Return the ratio of the medians of two turns."""
-    return sorted(before)[len(before) // 2] / sorted(after)[len(after) // 2]

@@ -1,21 +1,17 @@
 """The report of a run: one HTML page that opens offline, the same in Markdown, and its rows as CSV."""
 
-import base64
-import hashlib
 import json
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from edgepress.core.errors import MissingExtraError
 from edgepress.core.files import write_bytes
 from edgepress.measure import charts
+from edgepress.measure.details import errors, layer_lines
 from edgepress.measure.findings import Table, findings
 from edgepress.measure.history import Run, Step, number, read_run
+from edgepress.measure.render import Figure, render
 from edgepress.measure.rows import Row, to_csv
 from edgepress.measure.summary import Metrics, Summary, summarize
 from edgepress.measure.tables import (
@@ -30,16 +26,8 @@ from edgepress.measure.tables import (
     to_markdown,
 )
 
-PAGE = Path(__file__).parent / "page"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A plot of the page: its element's name, what stands above it, and its Vega-Lite specification."""
-
-    name: str
-    title: str
-    spec: dict[str, Any]
+DETAILS = "details.json"
+"""Beside the report: what was found out about the file it is about."""
 
 
 @dataclass(frozen=True)
@@ -80,45 +68,61 @@ def write_report(run_folder: Path) -> Path:
     """
     run = read_run(run_folder)
     summary = summarize(run)
-    page = render_html(run, summary)
+    page = render_html(run, summary, read_details(run_folder, run, summary.result))
     write_bytes(run_folder / "rows.csv", to_csv(run.rows).encode("utf-8", "replace"))
     write_bytes(run_folder / "report.md", render_markdown(run, summary).encode("utf-8", "replace"))
     write_bytes(run_folder / "report.html", page.encode("utf-8", "replace"))
     return run_folder / "report.html"
 
 
-def render_html(run: Run, summary: Summary) -> str:
-    """Return the page of `run`. Scripts, styles and data are inside; its policy forbids any request."""
+def read_details(run_folder: Path, run: Run, result: str) -> dict[str, Any]:
+    """Return what `details.examine` found out about the stage `result`; empty where it was not asked, or about another
+    artifact."""
+    path, step = run_folder / DETAILS, run.step(result)
     try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    except ImportError:
-        raise MissingExtraError("the HTML report (jinja2)", "train") from None
+        found = json.loads(path.read_bytes()) if path.exists() else {}
+    except ValueError:
+        return {}  # the report shows what there is
+    return found if step is not None and isinstance(found, dict) and found.get("key") == step.key else {}
+
+
+def render_html(run: Run, summary: Summary, details: Mapping[str, Any] | None = None) -> str:
+    """Return the page of `run`; `details` are those of its result."""
     metrics = Metrics(main_score(run.rows), main_latency(run.rows))
-    figures = tuple(_figures(run, metrics))
-    library = _inline(_library()) if figures else ""
-    script = _inline((PAGE / "report.js").read_text("utf-8"))
-    environment = Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["names"] = _names
-    return environment.get_template("report.html.jinja").render(
+    found = details or {}
+    return render(
+        "report.html.jinja",
+        tuple(_figures(run, metrics)),
         run=run,
         summary=summary,
         score=score_name(metrics.score) or "score",
-        tradeoffs=[figure for figure in figures if figure.name.startswith("tradeoff")],
-        curves=[figure for figure in figures if figure.name.startswith("curve")],
-        specs={figure.name: figure.spec for figure in figures},
         stages=stage_lines(run, metrics, summary.result),
         training=training_lines(run, metrics),
         findings=findings(run),
-        recipe=_yaml(run.recipe),
-        csv="data:text/csv;charset=utf-8," + quote(to_csv(run.rows).encode("utf-8", "replace")),
-        style=(PAGE / "report.css").read_text("utf-8"),
-        library=library,
-        script=script,
-        hashes=" ".join(_hash(text) for text in (library, script) if text),
+        recipe=as_yaml(run.recipe),
+        csv=to_csv(run.rows),
         cell=_value,
+        detail_of=summary.result,
+        layers=layer_lines(
+            found.get("layers", []), found.get("files", []), found.get("names", []), sensitivity_of(run, summary.result)
+        ),
+        errors=errors(found.get("wrong", {}), found.get("labels", []), found.get("pictures", {})),
+        judged=found.get("images", 0),
     )
+
+
+def sensitivity_of(run: Run, result: str) -> dict[str, float]:
+    """Return how much quantizing each layer alone costs, by module path, as the ladder above `result` noted it; empty
+    where none did."""
+    step, seen = run.step(result), list[str]()
+    while step is not None and step.label not in seen:
+        seen.append(step.label)
+        ladder = step.notes.get("ladder")
+        noted = ladder.get("sensitivity") if isinstance(ladder, Mapping) else None
+        if isinstance(noted, Mapping):
+            return {str(name): value for name, loss in noted.items() if (value := number(loss)) is not None}
+        step = run.step(step.source)
+    return {}
 
 
 def render_markdown(run: Run, summary: Summary) -> str:
@@ -132,7 +136,7 @@ def render_markdown(run: Run, summary: Summary) -> str:
         if items:
             parts.append(f"**{title}**\n\n" + "\n".join(f"- {item}" for item in items) + "\n")
     parts += [_markdown_table(table) for table in findings(run)]
-    recipe = _yaml(run.recipe)
+    recipe = as_yaml(run.recipe)
     if recipe:
         parts.append(f"## Recipe\n\n{_fenced(recipe, 'yaml')}")
     if run.environment:
@@ -197,54 +201,31 @@ def _training_line(step: Step, name: str) -> TrainingLine:
 
 
 def _figures(run: Run, metrics: Metrics) -> Iterable[Figure]:
+    energy = next((r.metric for r in run.rows if r.metric.startswith("energy")), "energy")
+    joules = "energy, mJ" + (" (estimate)" if energy.startswith("energy_estimate") else "")
     plots = (
         ("tradeoff-latency", "Accuracy against latency", metrics.latency, "latency, ms (log)"),
         ("tradeoff-bytes", "Accuracy against size", "bytes", "size (log)"),
+        ("tradeoff-energy", "Accuracy against energy", energy, f"{joules} (log)"),
     )
     for name, title, metric, axis in plots:
-        spec = charts.tradeoff(run, metrics, metric, axis)
+        points = charts.points_of(run, metrics, metric)
+        spec = charts.tradeoff(points, score_name(metrics.score), axis, sizes=metric == "bytes")
         if spec is not None:
             yield Figure(name, title, spec)
     for index, (title, spec) in enumerate(charts.curves(run, metrics).items()):
         yield Figure(f"curve-{index}", title[0].upper() + title[1:], spec)
 
 
-@cache
-def _library() -> str:
-    """Return Vega, Vega-Lite and vega-embed as one script, of the Vega-Lite version Altair writes for."""
-    try:
-        import vl_convert
-    except ImportError:
-        raise MissingExtraError("the HTML report (vl-convert)", "train") from None
-    major, minor = charts.altair().SCHEMA_VERSION.lstrip("v").split(".")[:2]
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=f"{major}.{minor}")
-
-
-def _inline(script: str) -> str:
-    """Return `script` so that it cannot end the element it stands in."""
-    return re.sub("<(/script|!--)", r"<\\\1", script, flags=re.IGNORECASE)
-
-
-def _hash(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-
-
-def _names(text: str) -> Any:
-    """Return `text` as HTML in which what stands between backticks is code, everything escaped."""
-    from markupsafe import Markup, escape
-
-    parts = [Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(text.split("`"))]
-    return Markup("").join(parts)
-
-
-def _yaml(recipe: dict[str, Any]) -> str:
+def as_yaml(recipe: dict[str, Any]) -> str:
+    """Return a recipe as YAML (as JSON where no YAML is installed), "" for none."""
     if not recipe:
         return ""
     try:
         import yaml
     except ImportError:
         return json.dumps(recipe, indent=2, ensure_ascii=False) + "\n"
-    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
 
 
 def _fenced(text: str, language: str) -> str:

@@ -1,10 +1,15 @@
 """The verdict: which file to ship under the user's budget, what was gained, what did not help, where the time goes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from edgepress.measure.cell import EAGER
 from edgepress.measure.matrix import Result, speedup
 from edgepress.measure.tables import ms_text, percent, size_text
+
+TORCH = (EAGER, "pt2")
+"""PyTorch as people run it, then as it runs an exported graph: what gains are told against."""
 
 SLOWER = 0.97
 """Below this factor a smaller arithmetic is told to be slower."""
@@ -53,9 +58,10 @@ def judge(results: Sequence[Result], budget: Budget) -> Verdict:
     if not good:
         return Verdict(None, ("Nothing was measured: no engine ran this network here.",))
     best = float_score(good)
-    within = [result for result in good if not budget.broken(result, best)]
+    files = [result for result in good if result.cell.runtime != EAGER]
+    within = [result for result in files if not budget.broken(result, best)]
     if not within:
-        return Verdict(None, _nothing_fits(good, budget, best), tuple(_did_not_help(good)))
+        return Verdict(None, _nothing_fits(files or good, budget, best), tuple(_did_not_help(good)))
     fastest = min(result.ms or 0.0 for result in within)
     near = [result for result in within if (result.ms or 0.0) <= 1.03 * fastest]
     chosen = min(near, key=lambda result: (result.facts["bytes"], result.ms))
@@ -65,7 +71,7 @@ def judge(results: Sequence[Result], budget: Budget) -> Verdict:
 def float_score(results: Sequence[Result]) -> float | None:
     """Return the score of the float network: PyTorch's, else the first of any engine; None where none was scored."""
     plain = [result for result in results if result.cell.precision == "fp32" and "score" in result.facts]
-    of_torch = [result for result in plain if result.cell.runtime == "pt2"]
+    of_torch = [result for result in plain if result.cell.runtime in TORCH]
     return next((result.facts["score"] for result in [*of_torch, *plain]), None)
 
 
@@ -84,8 +90,11 @@ def _sentences(chosen: Result, good: Sequence[Result], best: float | None) -> li
     found = [f"Ship {title(chosen)}: {', '.join(parts)}."]
     if chosen.cell.folder is not None:
         found.append(f"It lies in {chosen.cell.folder}.")
-    for what, runtime in (("FP32 PyTorch", "pt2"), (f"FP32 on {chosen.cell.runtime}", chosen.cell.runtime)):
-        before = _find(good, runtime, "fp32")
+    own = chosen.cell.runtime
+    for what, before in (
+        ("FP32 PyTorch", next(filter(None, (_find(good, name, "fp32") for name in TORCH)), None)),
+        (f"FP32 on {own}", _find(good, own, "fp32") if own not in TORCH else None),
+    ):
         if before is not None and before is not chosen and (factor := speedup(before, chosen)):
             size = before.facts["bytes"] / max(facts["bytes"], 1)
             found.append(f"Against {what}: {_times(factor)}, {size:.1f}x smaller.")
@@ -94,7 +103,7 @@ def _sentences(chosen: Result, good: Sequence[Result], best: float | None) -> li
             f"The machine was restless (p10 to p90 {chosen.timing.spread:.0f} %): measure again when it is quiet."
         )
     if chosen.layers:
-        shown = "; ".join(f"{one['name']} ({one['kind']}) {one['share']:.0f} %" for one in chosen.layers[:3])
+        shown = "; ".join(f"{_operation(one)} {one['share']:.0f} %" for one in chosen.layers[:3])
         found.append(f"Its time goes to: {shown}.")
     return found
 
@@ -108,10 +117,23 @@ def _did_not_help(good: Sequence[Result]) -> list[str]:
             continue
         factor = speedup(before, result)
         if factor is not None and factor < SLOWER:
-            slow = "; ".join(f"{one['kind']} {one['share']:.0f} %" for one in result.layers[:3])
+            slow = "; ".join(f"{kind} {share:.0f} %" for kind, share in _kinds(result)[:3])
             where = f", time goes to {slow}" if slow else ""
             found.append(f"{title(result)} is {1 / factor:.1f}x slower than FP32 on the same engine here{where}.")
     return found
+
+
+def _operation(one: Mapping[str, Any]) -> str:
+    """Return an operation as people say it: what belongs to no layer has no name that would tell them anything."""
+    return f"{one['name']} ({one['kind']})" if one.get("layer", 0) is not None else one["kind"]
+
+
+def _kinds(result: Result) -> list[tuple[str, float]]:
+    """Return what kinds of operations take the time, the longest first, in percent."""
+    shares: dict[str, float] = {}
+    for one in result.layers:
+        shares[one["kind"]] = shares.get(one["kind"], 0.0) + one["share"]
+    return sorted(shares.items(), key=lambda item: -item[1])
 
 
 def _nothing_fits(good: Sequence[Result], budget: Budget, best: float | None) -> tuple[str, ...]:

@@ -9,8 +9,14 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgepress.core.artifact import Program
+    from edgepress.measure.eager import Eager
+    from edgepress.runtime.predictor import EnginePredictor
 
 PARTS = 30
 """Calls by which the share of pre- and post-processing is measured."""
@@ -19,17 +25,14 @@ PARTS = 30
 class Worker:
     """A loaded bundle and what may be asked of it: each public method is a command, its arguments the other fields."""
 
-    def __init__(self, folder: Path, threads: int, batch: int) -> None:
+    def __init__(self, folder: Path, runtime: str, threads: int, batch: int) -> None:
         import numpy as np
 
-        from edgepress.runtime.bundle import read_bundle
-        from edgepress.runtime.predictor import EnginePredictor
         from edgepress.runtime.preprocess import to_input
 
-        self.program = read_bundle(folder)
-        spec = self.program.signature.input
-        self.predictor = EnginePredictor(self.program, threads)
+        self.program, self.predictor = _opened(folder, runtime, threads)
         self.threads = threads
+        spec = self.predictor.signature.input
         shape = (batch, spec.height, spec.width, spec.channels)
         self.images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         self.inputs = np.ascontiguousarray(to_input(self.images, spec))
@@ -67,7 +70,7 @@ class Worker:
         from edgepress.runtime.preprocess import to_input
         from edgepress.tasks.base import tasks
 
-        signature = self.program.signature
+        signature = self.predictor.signature
         outputs, task = self.predictor.run(self.inputs), tasks.get(signature.task)
         timed = {
             "pre": lambda: to_input(self.images, signature.input),
@@ -77,16 +80,38 @@ class Worker:
         return {name: time_calls(call, PARTS, 3, 3.0).ms(0.5) for name, call in timed.items()}
 
     def profile(self) -> dict[str, Any]:
-        """Return where the time goes by the engine's own profiler, an empty list where it has none."""
-        from edgepress.measure.profile import profile
+        """Return where the time goes by the engine's own profiler, and what the file holds of each layer."""
+        from edgepress.measure.profile import layer_files, profile
 
-        return {"layers": profile(self.program, self.threads, self.inputs[:1])}
+        if self.program is None:
+            return {"layers": [], "files": []}
+        layers = profile(self.program, self.threads, self.inputs[:1])
+        return {"layers": layers, "files": layer_files(self.program)}
+
+
+def _opened(folder: Path, runtime: str, threads: int) -> "tuple[Program | None, EnginePredictor | Eager]":
+    """Return the program in `folder` (None where a network lies there) and what runs it: the engine `runtime`, or, if
+    that is "", the one the program was made for."""
+    from edgepress.measure.cell import EAGER
+
+    if runtime == EAGER:
+        from edgepress.measure.eager import Eager
+
+        return None, Eager(folder, threads)
+    from edgepress.runtime.bundle import read_bundle
+    from edgepress.runtime.predictor import EnginePredictor
+
+    program = read_bundle(folder)
+    if runtime:
+        program = replace(program, runtime=runtime)
+    return program, EnginePredictor(program, threads)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Load, report, and serve until standard input ends."""
     parser = argparse.ArgumentParser(prog="python -m edgepress.measure.worker", description=__doc__)
     parser.add_argument("bundle", type=Path)
+    parser.add_argument("--runtime", default="", help="the engine, where it is not the bundle's own")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--since", type=int, default=0, help="time.monotonic_ns() at which the process was started")
@@ -105,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     try:
         with pinned(given.threads) as cpus:
-            worker = Worker(given.bundle, given.threads, given.batch)
+            worker = Worker(given.bundle, given.runtime, given.threads, given.batch)
             loaded = time.monotonic_ns()
             worker.predictor.run(worker.inputs)
             answered = time.monotonic_ns()

@@ -1,21 +1,49 @@
-"""`python -m edgepress.measure.workshop DO ...`: what the matrix needs PyTorch for, in processes of their own.
+"""`python -m edgepress.measure.workshop`: what the matrix needs PyTorch for, in processes of their own.
 
 A converter that crashes fails one file, and the process that measures stays small.
 """
 
-import argparse
+import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 
-def quantize(model: Path, images: Path, to: Path) -> None:
-    """Save the model in the folder `model` as an 8-bit one in `to`, calibrated on the images in a `.npy` file."""
+def quantize(model: Path, images: Path, bits: int, to: Path) -> None:
+    """Save the model in the folder `model` in `to`, with weights of so many bits and 8-bit activations, calibrated on
+    the images in a `.npy` file."""
     import numpy as np
 
     from edgepress.models.structure import load_model, save_model
+    from edgepress.quantize.config import QuantizeConfig
     from edgepress.quantize.ptq import quantize as ptq
 
-    save_model(ptq(load_model(model), np.load(images)), to)
+    save_model(ptq(load_model(model), np.load(images), QuantizeConfig(weights=bits)), to)
+
+
+def layers(model: Path, to: Path) -> None:
+    """Write the module paths of what multiplies with weights, in the order of the calls, as a JSON list."""
+    from edgepress.core.files import write_json
+
+    write_json(to, called_layers(model))
+
+
+def called_layers(model: Path) -> list[str]:
+    """Return the module paths of what multiplies with weights, in the order in which the network calls them."""
+    import torch
+    from torch import nn
+
+    from edgepress.models.structure import load_model
+
+    loaded, called = load_model(model), list[str]()
+    kinds = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    for name, part in loaded.module.named_modules():
+        if isinstance(part, kinds):
+            part.register_forward_hook(lambda *_, name=name: called.append(name))
+    with torch.inference_mode():
+        loaded.module.eval()(torch.zeros(1, *loaded.signature.input.shape))
+    return called
 
 
 def export(model: Path, format: str, images: Path, to: Path) -> None:
@@ -50,29 +78,30 @@ def outputs(model: Path, images: Path, to: Path) -> None:
     write_array(to, TorchPredictor(load_model(model), 64)(np.load(images)))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Do one thing; print the reason and return 1 where it cannot be done."""
-    parser = argparse.ArgumentParser(prog="python -m edgepress.measure.workshop", description=__doc__)
-    commands = parser.add_subparsers(dest="do", required=True)
-    for name, fields in (
-        ("quantize", ("model", "images", "to")),
-        ("export", ("model", "format", "images", "to")),
-        ("convert", ("bundle", "format", "images", "to")),
-        ("outputs", ("model", "images", "to")),
-    ):
-        command = commands.add_parser(name)
-        for field in fields:
-            command.add_argument(field, type=str if field == "format" else Path)
-    given = vars(parser.parse_args(arguments))
-    work = {"quantize": quantize, "export": export, "convert": convert, "outputs": outputs}[given.pop("do")]
+COMMANDS: dict[str, Callable[..., None]] = {
+    "quantize": quantize, "layers": layers, "export": export, "convert": convert, "outputs": outputs,
+}  # fmt: skip
+PLAIN = ("format", "bits")
+"""Arguments that are no paths."""
+
+
+def main() -> int:
+    """Do what each line of JSON asks for (`do` and the arguments of a command) until there is none; answer each with
+    one line: `{}`, or `{"error": ...}` where it cannot be done."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # libraries print to standard output as they like
 
     from edgepress.core.errors import EdgepressError
 
-    try:
-        work(**given)
-    except EdgepressError as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 1
+    for line in sys.stdin:
+        asked = json.loads(line)
+        work = COMMANDS[asked.pop("do")]
+        try:
+            work(**{name: value if name in PLAIN else Path(value) for name, value in asked.items()})
+            answers.write("{}\n")
+        except EdgepressError as error:
+            answers.write(json.dumps({"error": " ".join(str(error).split())}) + "\n")
+        answers.flush()
     return 0
 
 

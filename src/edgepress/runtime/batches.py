@@ -35,5 +35,14 @@ def file_of(program: Program, name: str, threads: int) -> bytes:
 
 
 def first_line(error: BaseException, most: int = 300) -> str:
-    """Return the first line of a library's message."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:most]
+    """Return the first line of a library's message: where most say what is wrong."""
+    return (_lines(str(error)) or [type(error).__name__])[0][:most]
+
+
+def last_line(error: BaseException | str, most: int = 300) -> str:
+    """Return the last line of a library's message: where those that wrap errors in errors say what is wrong."""
+    return (_lines(str(error)) or [type(error).__name__ if isinstance(error, BaseException) else ""])[-1][:most]
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]

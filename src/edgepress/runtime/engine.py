@@ -30,6 +30,12 @@ class Session(ABC):
 class Engine(ABC):
     """A library that runs programs; one instance is registered under the name a bundle's `runtime` gives."""
 
+    device: str = "cpu"
+    """What it computes on: "cpu" or "cuda"."""
+
+    runs: str = ""
+    """The runtime whose bundles it runs, where it has no bundles of its own."""
+
     @abstractmethod
     def available(self) -> str | None:
         """Return None where this engine works here, else the reason, in one line."""

@@ -59,6 +59,9 @@ class OnnxRuntimeSession(Session):
 class OnnxRuntimeEngine(Engine):
     """ONNX Runtime on the CPU: all graph optimizations, nothing but standard operators."""
 
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    """What may compute a node, the first that can."""
+
     def available(self) -> str | None:
         """Return None where onnxruntime is installed."""
         if importlib.util.find_spec("onnxruntime") is None:
@@ -81,14 +84,19 @@ class OnnxRuntimeEngine(Engine):
         # A model loaded from bytes may still name files, which onnxruntime 1.31 opens relative to the working folder.
         refuse_external_data(data, "model.onnx")
         options = _options(threads)
-        if may_saturate(program):
+        if self.device == "cpu" and may_saturate(program):
             warnings.warn(explain(program), HardwareWarning, stacklevel=2)
             # Signed weights become unsigned, for kernels that do not saturate. With VNNI this would only be slower.
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            session: Any = _library().InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            session: Any = _library().InferenceSession(data, options, providers=list(self.providers))
         except _errors() as error:
             raise BundleError(f"onnxruntime cannot load model.onnx: {_plain(error)}; export it again") from None
+        if session.get_providers()[0] != self.providers[0]:
+            raise BundleError(
+                f"onnxruntime could not start its {self.providers[0]} and would compute on the processor; "
+                "its log above says what is missing (a driver, CUDA, cuDNN, TensorRT)"
+            )
         return OnnxRuntimeSession(session, program.signature)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgepress.core.artifact import Program, Signature
 from edgepress.core.errors import BundleError, DataError, MissingExtraError
-from edgepress.runtime.batches import FLOAT32, check_images
+from edgepress.runtime.batches import FLOAT32, check_images, last_line
 from edgepress.runtime.engine import Engine, Session, engines
 
 FIXED_SIZES = 4
@@ -114,7 +114,7 @@ class OpenVinoEngine(Engine):
             network = core.read_model(program.files["model.xml"], weights)
             return OpenVinoSession(core, network, program.signature, options)
         except RuntimeError as error:
-            raise BundleError(f"OpenVINO cannot load model.xml: {_plain(error)}; export it again") from None
+            raise BundleError(f"OpenVINO cannot load model.xml: {last_line(error)}; export it again") from None
 
 
 def _hint(precision: str) -> str:
@@ -132,11 +132,6 @@ def _fits(shape: Any, wanted: tuple[int | None, ...]) -> bool:
         size is None or given.is_dynamic or given.get_length() == size
         for given, size in zip(shape, wanted, strict=True)
     )
-
-
-def _plain(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]
 
 
 engines.register("openvino")(OpenVinoEngine())

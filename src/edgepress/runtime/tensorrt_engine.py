@@ -50,6 +50,8 @@ class TensorRtSession(Session):
 class TensorRtEngine(Engine):
     """TensorRT on an NVIDIA device."""
 
+    device = "cuda"
+
     def available(self) -> str | None:
         """Return None where TensorRT, PyTorch and a device are there."""
         for name, extra in (("tensorrt", "tensorrt"), ("torch", "train")):

@@ -15,9 +15,21 @@ document.addEventListener("DOMContentLoaded", () => {
       view: { stroke: null }, axis, axisX: { grid: false }, axisY: { domain: false, ticks: false, tickCount: 5 },
       legend: { labelColor: color("ink"), labelFontSize: 12, symbolSize: 80, padding: 0, offset: 10, labelLimit: 200 },
       text: { color: color("ink"), fontSize: 12 },
-      range: { category: ["c1", "c2", "c3", "c4", "c5", "c6"].map(color) },
+      range: { category: ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8"].map(color) },
       front: color("muted"),
     };
+  };
+
+  // A point and its line in the table know each other by name.
+  const lines = new Map([...document.querySelectorAll("tr[data-row]")].reverse().map((row) => [row.dataset.row, row]));
+  const rowOf = (name) => lines.get(name);
+  const show = (row) => {
+    const filter = document.getElementById("filter");
+    if (row.hidden && filter) { filter.value = ""; filter.dispatchEvent(new Event("input")); }
+    for (const other of document.querySelectorAll("tr.found")) other.classList.remove("found");
+    row.classList.add("found");
+    row.focus({ preventScroll: true });
+    row.scrollIntoView({ block: "center", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   };
 
   const reachable = (element) => {
@@ -29,6 +41,13 @@ document.addEventListener("DOMContentLoaded", () => {
       const tell = () => { readout.textContent = text; };
       point.addEventListener("focus", tell);
       point.addEventListener("mouseenter", tell);
+      const row = rowOf(point.__data__ && point.__data__.datum && point.__data__.datum.row);
+      if (!row) continue;
+      point.dataset.to = row.dataset.row;
+      point.addEventListener("click", () => show(row));
+      point.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" || event.key === " ") { event.preventDefault(); show(row); }
+      });
     }
   };
 
@@ -54,6 +73,34 @@ document.addEventListener("DOMContentLoaded", () => {
 
   draw();
   dark.addEventListener("change", draw);
+
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const headings = [...table.querySelectorAll("thead th")];
+    headings.forEach((heading, place) => heading.querySelector("button").addEventListener("click", () => {
+      const up = heading.getAttribute("aria-sort") !== "ascending";
+      for (const other of headings) other.removeAttribute("aria-sort");
+      heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+      const value = (row) => row.cells[place].dataset.value;
+      const order = (a, b) => {
+        if (a === "" || b === "") return (a === "") - (b === "");  // what has no figure comes last either way
+        const numbers = [Number(a), Number(b)];
+        const less = numbers.some(Number.isNaN) ? a.localeCompare(b) : numbers[0] - numbers[1];
+        return up ? less : -less;
+      };
+      const body = table.tBodies[0];
+      body.append(...[...body.rows].sort((a, b) => order(value(a), value(b))));
+    }));
+  }
+
+  const save = document.getElementById("save");
+  if (save) {
+    // The rows become a file when they are asked for: as an address they would double the time the page takes to open.
+    save.addEventListener("click", () => {
+      if (save.href.startsWith("blob:")) return;
+      const text = JSON.parse(document.getElementById("csv").textContent);
+      save.href = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
+    });
+  }
 
   const filter = document.getElementById("filter");
   if (filter) {

@@ -1,0 +1,40 @@
+"""`verdict`: how far the file that is chosen is from the fastest that keeps the budget, both measured again.
+
+The matrices are those of the figure `matrix`, made first where they are not there.
+"""
+
+import numpy as np
+
+from benchmarks.base import Options
+from benchmarks.figures.matrix import chosen, measured, one
+from edgepress.measure import matrix
+from edgepress.measure.cell import EAGER
+from edgepress.measure.matrix import Judge
+from edgepress.measure.rows import Row
+from edgepress.measure.verdict import Budget, judge
+
+RIVALS = 4
+"""So many of the fastest files are measured again beside the chosen one."""
+
+
+def measure(options: Options) -> list[Row]:
+    """Return a row per network, and the worst of all."""
+    found: list[Row] = []
+    for name, size in chosen(options):
+        results, store = one(options, name, size)
+        said = judge(results, Budget(drop=None))
+        if said.chosen is None:
+            continue
+        good = [result for result in results if result.ms is not None and result.cell.runtime != EAGER]
+        rivals = sorted(good, key=lambda result: result.ms or 0.0)[:RIVALS]
+        pair = list(dict.fromkeys(result.cell for result in (said.chosen, *rivals)))
+        images = np.load(store / "images.npy")
+        by = Judge(images, np.zeros(len(images), np.int64), "classification", 10)
+        measured(pair, by, options, store / "verdict")
+        anew = matrix.results(pair, store / "verdict")
+        best = min(result.ms for result in anew if result.ms is not None)
+        about = {"n": len(pair), "threads": 1, "batch": 1}
+        about |= {"runtime": said.chosen.cell.runtime, "precision": said.chosen.cell.precision}
+        found.append(options.row(f"{name}-{size}", "verdict", (anew[0].ms or 0.0) / best, "ratio", "lower", **about))
+    worst = max((row.value for row in found), default=0.0)
+    return [*found, options.row("verdict", "worst", worst, "ratio", "lower", n=len(found))]

@@ -1,0 +1,284 @@
+"""What `edgepress bench` was given, turned into the cells of a matrix and what they are judged by."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepress.core.errors import ConfigError, MissingExtraError, suggest
+
+if TYPE_CHECKING:
+    from edgepress.core.artifact import Signature
+    from edgepress.core.stage import Progress
+    from edgepress.measure.cell import Cell
+    from edgepress.measure.matrix import Judge, Settings
+    from edgepress.measure.prepare import Wanted, Workshop
+
+CALIBRATION, GATE = 512, 256
+"""Images of the train split that choose ranges, and of the validation split that a new file is proven on."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a network that is named, not saved, gets its weights and its normalization; see `models.stages.Load`."""
+
+    weights: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Given:
+    """One network or bundle of the command line: what was written, a short name that is not taken, the folder of a
+    bundle or a saved model, None for a network that has yet to be built."""
+
+    text: str
+    name: str
+    folder: Path | None
+    is_model: bool
+
+
+@dataclass
+class Field:
+    """The cells, what they are judged by (None without data), and what a report says about them."""
+
+    cells: "list[Cell]" = field(default_factory=list["Cell"])
+    judge: "Judge | None" = None
+    score: str = "top1"
+    labels: tuple[str, ...] = ()
+
+
+def look_up(what: tuple[str, ...], runs: Path) -> list[Given]:
+    """Return what the words on the command line mean. Raises `ConfigError` with the names there are."""
+    found: list[Given] = []
+    for text in what:
+        folder, is_model = _folder(text, runs)
+        base = text.rpartition(":")[2] if folder is None else Path(text).name
+        if base == "bundle":
+            base = Path(text).absolute().parent.name
+        base = base.replace(" ", "_")[-40:]
+        taken = [one.name for one in found]
+        found.append(Given(text, base if base not in taken else f"{base}-{len(taken) + 1}", folder, is_model))
+    return found
+
+
+def _folder(text: str, runs: Path) -> tuple[Path | None, bool]:
+    """Return the folder that `text` means, and whether a network lies there, not a bundle; None for the name of one."""
+    from edgepress.cli.targets import find_target
+
+    if (Path(text) / "structure.json").exists():
+        return Path(text), True
+    try:
+        found = find_target(text, runs)
+    except ConfigError as error:
+        if is_network(text):
+            return None, True
+        names = networks()
+        near = suggest(text, names) if "/" not in text and not Path(text).exists() else ""
+        raise ConfigError(f"{error}" + (f"; of the networks with a name{near}" if near else "")) from None
+    return found.folder, found.kind == "stage" and not (found.folder / "bundle").is_dir()
+
+
+def networks() -> list[str]:
+    """Return the registered names of networks, none on a base install."""
+    if not has_workshop():
+        return []
+    from edgepress.models.base import models
+
+    return list(models)
+
+
+def is_network(text: str) -> bool:
+    """Return whether `text` names a network: registered, `timm:name`, `torchvision:name`, `package.module:factory`."""
+    scheme, colon, rest = text.partition(":")
+    if text in networks():
+        return True
+    return bool(scheme and colon and rest) and not {"/", "\\"}.intersection(text) and not Path(text).exists()
+
+
+def has_workshop() -> bool:
+    """Return whether networks can be built here, and files made of them."""
+    from importlib.util import find_spec
+
+    return find_spec("torch") is not None
+
+
+def spelled_out(options: dict[str, Any], data: str | None) -> "Wanted":
+    """Return what was asked for, `all` spelled out. Raises `ConfigError` where other engines are asked for without
+    images to prove their files on."""
+    from edgepress.measure.cell import EAGER
+    from edgepress.measure.prepare import Wanted, others, runtime_of
+
+    runtimes, precisions = options["runtimes"], options["precisions"]
+    if runtimes == ("all",):
+        names = dict.fromkeys(runtime_of(format) for format in formats())
+        runtimes = (EAGER, *(one for name in names for one in (name, *others(name))))
+    if set(runtimes) - {"onnxruntime"} and data is None:
+        raise ConfigError("--runtimes: files for other engines are proven on images: give --data NAME, too")
+    return Wanted(runtimes, () if precisions == ("all",) else precisions, options["threads"], options["batch"])
+
+
+def plan(
+    given: list[Given], source: Source, data: str | None, images: int, wanted: "Wanted", settings: "Settings", on: str
+) -> dict[str, Any]:
+    """Return all that makes one matrix another: the networks, as far as their files tell, and how they are measured."""
+    from edgepress.measure import environment
+
+    about = {
+        "what": [[one.text, *_prints(one)] for one in given],
+        "source": asdict(source),
+        "data": data,
+        "images": images,
+        "wanted": asdict(wanted),
+        "settings": asdict(settings),
+        "machine": on or environment.machine(),
+        "versions": environment.versions(),
+    }
+    return json.loads(json.dumps(about))
+
+
+def _prints(given: Given) -> list[str]:
+    """Return the names, sizes and dates of the files of a network."""
+    if given.folder is None:
+        return []
+    kinds = (".onnx", ".packed", ".safetensors", ".json", ".bin")
+    files = sorted(path for path in given.folder.rglob("*") if path.suffix in kinds and path.is_file())
+    return [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+
+
+def prepare(
+    given: list[Given], source: Source, data: str | None, images: int, wanted: "Wanted", store: Path, runs: Path,
+    progress: "Progress",
+) -> Field:  # fmt: skip
+    """Make every file that is wanted and not there yet; return the cells, and what to judge them by."""
+    from edgepress.measure import prepare as making
+    from edgepress.tasks.base import tasks
+
+    if wanted.runtimes or wanted.precisions:
+        making.check_wanted(wanted, formats())
+    found = Field()
+    signatures: list[Signature] = []
+    models: dict[str, dict[str, Path]] = {}
+    layers: dict[str, list[str]] = {}
+    with making.Workshop(store) as shop:
+        for one in given:
+            if not one.is_model:
+                cells, signature = _bundle(one, data, wanted, shop, runs)
+                found.cells += cells
+                signatures.append(signature)
+                continue
+            if data is None:
+                raise ConfigError(f"{one.text!r} is a network, no file: give --data, on whose images files are made")
+            folder = one.folder or build(one, source, data, store, progress)
+            signature, precision = _about(folder)
+            signatures.append(signature)
+            paths = _images(store, data, signature)
+            networks = making.networks_of(one.name, folder, precision, paths["calibration"], formats(), wanted, shop)
+            models[one.name], layers[one.name] = networks, making.layer_names(one.name, folder, shop)
+            found.cells += making.from_model(one.name, networks, paths["gate"], formats(), wanted, shop, progress)
+        found.labels, found.score = signatures[0].labels, tasks.get(signatures[0].task).main
+        if data is not None:
+            found.judge = _judge(data, images, signatures[0], models, layers, shop, progress)
+    return found
+
+
+def build(given: Given, source: Source, data: str, store: Path, progress: "Progress") -> Path:
+    """Build the network that `given` names for the classes and images of `data`; return the folder it lies in."""
+    from dataclasses import replace
+
+    from edgepress.data.load import load_data
+    from edgepress.models.build import new_model
+    from edgepress.models.structure import save_model
+    from edgepress.models.weights import load_weights
+
+    folder = store / "models" / given.name
+    if (folder / "structure.json").exists():
+        return folder
+    if source.weights is None:
+        progress.say(f"{given.text} has random weights: its time and size are real, its score is not (--weights FILE)")
+    signature = load_data({"folder": {"root": data}} if Path(data).is_dir() else data).signature
+    if source.mean is not None and source.std is not None:
+        try:
+            signature = replace(signature, input=replace(signature.input, mean=source.mean, std=source.std))
+        except ValueError as error:
+            raise ConfigError(f"--mean, --std: {error}") from None
+    fetched = source.weights == "pretrained"
+    model = new_model(given.text, signature, {"pretrained": True} if fetched else {}, seed=0)
+    if source.weights is not None and not fetched:
+        load_weights(model.module, Path(source.weights))
+    save_model(model, folder)
+    return folder
+
+
+def formats() -> list[str]:
+    """Return the names of all formats, PyTorch's own and ONNX first. Raises `MissingExtraError` on a base install."""
+    if not has_workshop():
+        raise MissingExtraError("making files for other engines", "train")
+    from edgepress.export.formats import formats as known
+
+    return sorted(known, key=lambda name: (not name.startswith("pt2"), not name.startswith("onnx"), name))
+
+
+def _bundle(
+    given: Given, data: str | None, wanted: "Wanted", shop: "Workshop", runs: Path
+) -> "tuple[list[Cell], Signature]":
+    from edgepress.cli.targets import load_program
+    from edgepress.measure.prepare import from_bundle
+
+    program, folder = load_program(given.text, runs)
+    gate, able = None, list[str]()
+    if data and wanted.runtimes:
+        from edgepress.export.convert import converters
+
+        gate, able = _images(shop.store, data, program.signature)["gate"], list(converters)
+    return from_bundle(given.name, folder, program.runtime, program.precision, gate, able, wanted, shop), (
+        program.signature
+    )
+
+
+def _judge(
+    data: str, images: int, signature: "Signature", models: dict[str, dict[str, Path]], layers: dict[str, list[str]],
+    shop: "Workshop", progress: "Progress",
+) -> "Judge":  # fmt: skip
+    import numpy as np
+
+    from edgepress.cli.eval import load_for
+    from edgepress.core.files import write_array
+    from edgepress.measure.matrix import Judge
+    from edgepress.measure.prepare import references
+
+    loaded = load_for(data, signature)
+    count = min(images or len(loaded.test), len(loaded.test))
+    seen, targets = loaded.test.read(np.arange(count, dtype=np.int64))
+    test = shop.store / "test.npy"
+    write_array(test, seen)
+    write_array(shop.store / "targets.npy", targets)
+    known: dict[str, Any] = {}
+    for name, networks in models.items():
+        files = references(name, networks, test, shop, progress)
+        known |= {network: np.load(path) for network, path in files.items()}
+    return Judge(seen, targets, signature.task, len(signature.labels), known, layers)
+
+
+def _images(store: Path, data: str, signature: "Signature") -> dict[str, Path]:
+    """Return the files of the images that a network is calibrated and its files are proven on."""
+    import numpy as np
+
+    from edgepress.cli.eval import load_for
+    from edgepress.core.files import write_array
+
+    size = f"{signature.input.width}x{signature.input.height}"
+    paths = {what: store / f"{what}-{size}.npy" for what in ("calibration", "gate")}
+    if not all(path.exists() for path in paths.values()):
+        loaded = load_for(data, signature)
+        split = loaded.val if len(loaded.val) else loaded.test
+        write_array(paths["calibration"], loaded.calibration(CALIBRATION, 0))
+        write_array(paths["gate"], split.read(np.arange(min(GATE, len(split)), dtype=np.int64))[0])
+    return paths
+
+
+def _about(folder: Path) -> "tuple[Signature, str]":
+    from edgepress.models.structure import load_model
+
+    model = load_model(folder)
+    return model.signature, model.precision
