@@ -50,7 +50,7 @@ def test_splits_share_no_image_and_the_seed_changes_them(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(datasets))
 def test_every_source_is_registered_and_goes_through_plain_data_and_back(name: str) -> None:
-    fields = {"root": "somewhere"} if name == "folder" else {}
+    fields = {"root": "somewhere"} if name in ("folder", "masks") else {}
     source = parse(datasets.get(name), fields)
     assert parse(datasets.get(name), dump(source)) == source
     assert datasets.get(name).__doc__

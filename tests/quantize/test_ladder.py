@@ -133,3 +133,6 @@ def test_fields_of_the_stage_are_checked() -> None:
     assert Quantize(weights=4).config.rounding == "learned" and Quantize().config.rounding == "nearest"
     assert "qat" in Quantize(activations=4).check()[0]
     assert len(Quantize(max_drop=-1, validate=-1, calibrate=0).check()) == 3
+    assert "max_drop" in Quantize(validate=100).check()[0]
+    assert "equalization" in Quantize(max_drop=0.5, equalization=True).check()[0]
+    assert Quantize(max_drop=0.5, validate=100).check() == []

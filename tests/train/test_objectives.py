@@ -16,6 +16,8 @@ from edgepress.train.objectives.base import FeatureTerm, Pair, Term, objectives
 from train import golden
 
 N, C = 6, 5
+DENSE = ("weighted_ce", "focal", "dice", "lovasz", "ohem", "cwd_logits", "pairwise")
+"""Checked in `test_dense_losses.py`."""
 CLASSES, MAPS = tasks.get("classification"), tasks.get("segmentation")
 
 
@@ -205,7 +207,7 @@ def test_fields_that_make_no_sense_are_named(name: str, fields: dict[str, Any], 
 
 
 def test_every_loss_has_a_golden_value() -> None:
-    checked = {*LOGIT_LOSSES, *FEATURE_LOSSES, "vid", "crd_in_batch", "supervised"}
+    checked = {*LOGIT_LOSSES, *FEATURE_LOSSES, "vid", "crd_in_batch", "supervised", *DENSE}
     assert set(objectives) == checked
     assert all(
         issubclass(objectives.get(name), Term) and dataclasses.is_dataclass(objectives.get(name)) for name in checked

@@ -1,12 +1,15 @@
-"""`edgepress predict`: what a bundle sees in images."""
+"""`edgepress predict`: what a bundle sees in images and videos."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgepress.cli.options import json_option, runs_option
 from edgepress.cli.output import print_json, show_table
+
+if TYPE_CHECKING:
+    from edgepress.runtime.pipeline import Pipeline
 
 SECTION = "Bundles"
 
@@ -15,33 +18,59 @@ SECTION = "Bundles"
 @click.argument("bundle")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--top", type=click.IntRange(1, 5), default=5, show_default=True, help="How many labels to give.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("predictions"),
+    show_default=True,
+    help="Where colored overlays and videos go.",
+)
+@click.option("--overlay/--no-overlay", default=True, help="Write class maps in color, over their image, as PNG.")
+@click.option("--windows", is_flag=True, help="Show large images window by window, not scaled down (segmentation).")
+@click.option("--frames", type=click.IntRange(min=0), default=0, help="Of a video: at most so many (0: all).")
 @runs_option
 @json_option
-def command(bundle: str, images: tuple[str, ...], top: int, runs: Path, as_json: bool) -> None:
-    """Say what a bundle sees in images. Needs the base install only.
+def command(
+    bundle: str,
+    images: tuple[str, ...],
+    top: int,
+    out: Path,
+    overlay: bool,
+    windows: bool,
+    frames: int,
+    runs: Path,
+    as_json: bool,
+) -> None:
+    """Say what a bundle sees in images and videos. Needs the base install only, and for videos the extra `video`.
 
-    An image that cannot be read is named, the others are answered, and the exit code tells of it.
+    A segmentation is also written as a colored overlay, a video (by its suffix: mp4, mov, mkv ...) as a video with the
+    answer in each frame. An image that cannot be read is named, the others are answered, and the exit code tells of it.
     """
     from edgepress.cli.app import message
     from edgepress.cli.targets import load_program
     from edgepress.core.errors import DataError
     from edgepress.runtime.pipeline import Pipeline
+    from edgepress.runtime.video import is_video
 
     program, _ = load_program(bundle, runs)
-    pipeline = Pipeline(program)
+    pipeline = Pipeline(program, windows=windows)
     answers: list[dict[str, Any]] = []
-    for image in images:
+    for number, image in enumerate(images):
         try:
-            answers.append({"image": image, **_plain(pipeline(image), top)})
+            if is_video(image):
+                answers.append({"video": image, **_film(pipeline, image, out, frames, images[:number])})
+                continue
+            answer = pipeline(image)
+            answers.append({"image": image, **_plain(answer, top)})
+            if overlay and "shares" in answers[-1]:
+                answers[-1]["overlay"] = _paint(pipeline, image, answer, out, images[:number])
         except DataError as error:
             answers.append({"image": image, "error": str(error)})
             click.echo(message(error), err=True)
     if as_json:
         print_json(answers)
     else:
-        lines = [line for answer in answers if "error" not in answer for line in _lines(answer)]
-        if lines:
-            show_table(("image", "label", "share" if "shares" in str(answers) else "score"), lines)
+        _show(answers)
     if any("error" in answer for answer in answers):
         raise SystemExit(DataError.exit_code)
 
@@ -54,6 +83,66 @@ def _plain(answer: Any, top: int) -> dict[str, Any]:
         return {"label": answer.label, "score": answer.score, "top": [list(pair) for pair in answer.top[:top]]}
     shares = sorted(answer.shares().items(), key=lambda pair: -pair[1])
     return {"shares": dict(shares), "size": [int(side) for side in answer.classes.shape[::-1]]}
+
+
+def _paint(pipeline: "Pipeline", image: str, answer: Any, out: Path, before: tuple[str, ...]) -> str:
+    """Write the colored overlay of an answer and return its path."""
+    import numpy as np
+    from PIL import Image
+
+    from edgepress.core.files import atomic_write
+    from edgepress.runtime.overlay import overlay
+    from edgepress.runtime.preprocess import open_image
+
+    pixels = np.asarray(open_image(image, pipeline.signature.input).convert("RGB"))
+    path = out / f"{_name(image, before)}-overlay.png"
+    with atomic_write(path) as file:
+        Image.fromarray(overlay(pixels, answer)).save(file, "PNG")
+    return str(path)
+
+
+def _film(pipeline: "Pipeline", video: str, out: Path, frames: int, before: tuple[str, ...]) -> dict[str, Any]:
+    """Write a video with the answer in each frame; return its path, and how many frames a second were made."""
+    import time
+
+    from edgepress.runtime.overlay import overlay
+    from edgepress.runtime.video import convert, titled
+    from edgepress.tasks.classification import Prediction
+
+    def show(frame: Any) -> Any:
+        answer = pipeline(frame)
+        if isinstance(answer, Prediction):
+            return titled(frame, f"{answer.label} {100 * answer.score:.0f} %")
+        return overlay(frame, answer)
+
+    path, begin = out / f"{_name(video, before)}-predicted.mp4", time.monotonic()
+    reel = convert(Path(video), path, show, frames)
+    seconds = time.monotonic() - begin
+    return {
+        "written": str(path),
+        "frames": reel.frames,
+        "size": list(reel.size),
+        "frames_per_second": round(reel.frames / max(seconds, 1e-9), 1),
+    }
+
+
+def _name(image: str, before: tuple[str, ...]) -> str:
+    """Return the stem of a file, with a number where an earlier one has the same."""
+    stem = Path(image).stem
+    same = sum(Path(other).stem == stem for other in before)
+    return f"{stem}-{same + 1}" if same else stem
+
+
+def _show(answers: list[dict[str, Any]]) -> None:
+    lines = [line for answer in answers if "error" not in answer and "image" in answer for line in _lines(answer)]
+    if lines:
+        show_table(("image", "label", "share" if "shares" in str(answers) else "score"), lines)
+    for answer in answers:
+        if "overlay" in answer:
+            click.echo(f"written: {answer['overlay']}")
+        elif "written" in answer:
+            words = f"{answer['frames']} frames, {answer['frames_per_second']} a second with reading and writing"
+            click.echo(f"written: {answer['written']} ({words})")
 
 
 def _lines(answer: dict[str, Any]) -> list[tuple[str, str, str]]:

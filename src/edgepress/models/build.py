@@ -1,4 +1,4 @@
-"""From the name of a network to the network: our registry, timm, torchvision, or the user's own code."""
+"""From the name of a network to the network: our registry, timm, torchvision, smp, or the user's own code."""
 
 import importlib
 import inspect
@@ -13,8 +13,11 @@ from torch import nn
 from edgepress.core.artifact import Builder, Model, Signature
 from edgepress.core.errors import ConfigError, EdgepressError, MissingExtraError, UnknownNameError, suggest
 from edgepress.models.base import models
+from edgepress.models.smp import smp_model
 
-WEIGHT_SOURCES = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "weights", "weights_backbone")
+WEIGHT_SOURCES = (
+    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "weights", "weights_backbone", "encoder_weights"),
+)
 """Arguments that choose the first weights, not the structure; a saved model is rebuilt without them."""
 
 
@@ -44,6 +47,8 @@ def build(builder: Builder, signature: Signature) -> nn.Module:
         module = _timm(rest, signature, builder.arguments)
     elif scheme == "torchvision":
         module = _torchvision(rest, signature, builder.arguments)
+    elif scheme == "smp":
+        module = smp_model(rest, len(signature.labels), signature.input.channels, builder.arguments)
     else:
         module = _call(builder.name, _own(builder.name), signature, builder.arguments)
     if not isinstance(module, nn.Module):

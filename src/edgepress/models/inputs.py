@@ -1,8 +1,12 @@
 """From 8-bit images to what a network takes, on the device the images are on."""
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from edgepress.core.artifact import Signature
+from edgepress.core.errors import DataError
 from edgepress.core.inputs import InputSpec
 
 
@@ -17,3 +21,15 @@ def normalize(images: Tensor, spec: InputSpec, dtype: torch.dtype = torch.float3
     scale = (1 / (255 * std)).float().view(1, -1, 1, 1).to(images.device)
     shift = (-mean / std).float().view(1, -1, 1, 1).to(images.device)
     return images.to(torch.float32).mul(scale).add_(shift).to(dtype)
+
+
+def to_tensor(module: nn.Module, images: NDArray[np.uint8], signature: Signature) -> Tensor:
+    """Return uint8 `images` `(N, height, width, channels)` as what `module` takes, on its device."""
+    channels, height, width = signature.input.shape
+    if images.ndim != 4 or images.shape[1:] != (height, width, channels) or images.dtype != np.uint8:
+        raise DataError(
+            f"expected uint8 images of shape (N, {height}, {width}, {channels}), got {images.dtype} {images.shape}"
+        )
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    batch = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
+    return normalize(batch.contiguous(), signature.input)

@@ -14,10 +14,10 @@ from edgepress.models.inputs import normalize
 
 
 class TorchPredictor:
-    """Runs `model` on uint8 images in evaluation mode, `batch` at a time, on the device its weights are on."""
+    """Runs `model` on uint8 images in evaluation mode, up to `batch` at a time, on the device its weights are on."""
 
     def __init__(self, model: Model, batch: int = 256) -> None:
-        self._model, self._batch = model, batch
+        self._model, self._batch = model, model.signature.input.at_once(batch)
 
     @property
     def signature(self) -> Signature:

@@ -1,17 +1,21 @@
 """A bundle ready for use: image in, answer out, with everything in between as the manifest states it."""
 
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from edgepress.core.artifact import Program, Signature
 from edgepress.core.errors import DataError
 from edgepress.data.resize import Box, fit, source_box
 from edgepress.runtime.predictor import EnginePredictor
 from edgepress.runtime.preprocess import ImageLike, open_image
+from edgepress.runtime.sliding import Sliding
 from edgepress.tasks.base import tasks
 from edgepress.tasks.classification import Prediction
 from edgepress.tasks.cross_entropy import VOID
@@ -27,13 +31,15 @@ class Pipeline:
     `(N, H, W, C)`): it gives one answer, or a list of them.
 
     An answer is a `Prediction` for classification, or `Segments` at the size of the image for segmentation.
-    `threads` is by default the number of cores this process may use. Raises what `EnginePredictor` raises.
+    `threads` is by default the number of cores this process may use. With `windows` a segmentation network sees images
+    larger than its input in overlapping windows, at their own size. Raises what `EnginePredictor` and `Sliding` raise.
     """
 
-    def __init__(self, program: Program, threads: int | None = None) -> None:
+    def __init__(self, program: Program, threads: int | None = None, windows: bool = False) -> None:
         self.program = program
         self.predictor = EnginePredictor(program, usable_cores() if threads is None else threads)
         self._task = tasks.get(program.signature.task)
+        self._sliding = Sliding(self.predictor) if windows else None
 
     @property
     def signature(self) -> Signature:
@@ -63,20 +69,36 @@ class Pipeline:
 
     def _answers(self, images: list[ImageLike], where: str) -> list[Answer]:
         spec = self.signature.input
+        if self._sliding is not None:
+            return [self._in_windows(open_image(image, spec), self._sliding, where) for image in images]
         prepared: list[NDArray[np.uint8]] = []
         sizes: list[tuple[int, int]] = []
         for image in images:
             opened = open_image(image, spec)
             prepared.append(fit(opened, spec))
             sizes.append(opened.size)
-        outputs = self.predictor(np.stack(prepared))
+        outputs = self._finite(self.predictor(np.stack(prepared)), where)
+        answers: list[Answer] = self._task.decode(outputs, self.signature.labels)
+        return [self._placed(answer, size) for answer, size in zip(answers, sizes, strict=True)]
+
+    def _in_windows(self, image: Image.Image, sliding: Sliding, where: str) -> Answer:
+        spec = self.signature.input
+        factor = max(spec.width / image.width, spec.height / image.height, 1.0)
+        size = (math.ceil(image.width * factor - 1e-6), math.ceil(image.height * factor - 1e-6))
+        scaled = image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
+        pixels = fit(scaled, replace(spec, height=scaled.height, width=scaled.width, resize="stretch"))
+        [answer] = self._task.decode(self._finite(sliding(pixels[None]), where), self.signature.labels)
+        return Segments(
+            place(answer.classes, image.size, (0.0, 0.0, float(image.width), float(image.height))), answer.labels
+        )
+
+    def _finite(self, outputs: NDArray[np.float32], where: str) -> NDArray[np.float32]:
         if not np.isfinite(outputs).all():
             raise DataError(
                 f"{where}the outputs of the network are not finite; its weights are damaged or it overflows "
                 f"in {self.program.precision}: check it with `edgepress eval`, export it again"
             )
-        answers: list[Answer] = self._task.decode(outputs, self.signature.labels)
-        return [self._placed(answer, size) for answer, size in zip(answers, sizes, strict=True)]
+        return outputs
 
     def _placed(self, answer: Answer, size: tuple[int, int]) -> Answer:
         if isinstance(answer, Prediction):

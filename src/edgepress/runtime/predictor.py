@@ -22,7 +22,7 @@ class EnginePredictor:
             raise BundleError(f"{error}; this bundle may need a newer edgepress") from None
         self.signature: Signature = program.signature
         self.session = engine.load(program, threads)
-        self._batch = self.session.batch or batch
+        self._batch = self.session.batch or self.signature.input.at_once(batch)
 
     def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the outputs for pre-processed float32 `images` `(N, channels, height, width)`, and no checks more."""

@@ -8,21 +8,18 @@ import torch
 from torch import Tensor
 
 from edgepress.train.config import Augment
-
-
-def generator(*seeds: int) -> torch.Generator:
-    """Return a CPU generator for a tuple of small integers; equal tuples give equal streams."""
-    mixed = 0
-    for part in seeds:
-        mixed = (mixed * 6364136223846793005 + part + 1442695040888963407) % 2**63
-    return torch.Generator().manual_seed(mixed)
+from edgepress.train.seeds import generator as generator
+from edgepress.train.warp import Tint, Warp
 
 
 class View:
     """The augmentation parameters of every image of a split in one view: `count` images of `height` x `width`."""
 
     def __init__(self, augment: Augment, count: int, height: int, width: int, seed: int, view: int) -> None:
-        pad = min(augment.pad, height - 1, width - 1)  # reflection cannot reach further than the image
+        pad = 0 if augment.warps else min(augment.pad, height - 1, width - 1)  # reflection reaches no further
+        self.warp = Warp(augment, count, height, width, seed, view) if augment.warps else None
+        self.tint = Tint(augment.color, count, seed, view) if augment.color else None
+        height, width = augment.crop or (height, width)
         self.augment, self.pad, self.height, self.width = augment, pad, height, width
         rng = generator(seed, view)
         self._top = torch.randint(0, 2 * pad + 1, (count,), generator=rng)
@@ -37,6 +34,8 @@ class View:
         `padded` is `(N, height + 2 pad, width + 2 pad, ...)`; `rows` selects from it, `indices` are the images' places
         in the split. Works on images and on class maps alike.
         """
+        if self.warp is not None:
+            return self.warp(padded, rows, indices, self._mirror)
         device = padded.device
         _, tall, wide = padded.shape[:3]
         y = self._top[indices, None] + torch.arange(self.height)
@@ -47,7 +46,9 @@ class View:
         return picked.view(len(indices), self.height, self.width, *padded.shape[3:])
 
     def blank(self, images: Tensor, indices: Tensor) -> Tensor:
-        """Return images `(n, height, width, channels)` with a gray square of `cutout` pixels in each, if any."""
+        """Return images `(n, height, width, channels)` in other colors, and with a gray square of `cutout` pixels in
+        each, where that is asked for."""
+        images = self.tint(images, indices) if self.tint is not None else images
         size = self.augment.cutout
         if not size:
             return images

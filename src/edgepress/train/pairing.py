@@ -11,11 +11,12 @@ from edgepress.core.errors import ConfigError
 from edgepress.core.inputs import InputSpec
 from edgepress.models.inputs import normalize
 from edgepress.models.predictor import evaluating
-from edgepress.train.objectives.base import Place
+from edgepress.train.objectives.base import Place, Where
 
 Layout = Literal["map", "nhwc", "tokens", "vector"]
 IMAGES = 2
 """Of the dry run."""
+PARTS: tuple[Where, ...] = ("encoder", "bottleneck", "decoder")
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,36 @@ def pair(student: list[Site], teacher: list[Site], place: Place) -> list[tuple[S
             "'teacher'"
         )
     return {"middle": found[(len(found) - 1) // 2 :][:1], "last": found[-1:]}.get(place, found)
+
+
+def part_pairs(student: list[Site], teacher: list[Site], where: Where) -> list[tuple[Site, Site]]:
+    """Return the stages of a part of two networks that belong together; raise `ConfigError` where one has no such part.
+
+    Maps are smallest in the bottleneck. What comes before it is the encoder, what comes after it the decoder.
+    """
+    found: list[tuple[Site, Site]] = []
+    for name in PARTS if where == "all" else (where,):
+        ours, theirs = (parts_of(sites)[name] for sites in (student, teacher))
+        if (ours and theirs) or where != "all":
+            for which, ends in (("student", ours), ("teacher", theirs)):
+                if not ends:
+                    raise ConfigError(f"the {which} has no {name}: its maps do not grow after they were smallest")
+        found += _stages_paired(ours, theirs) if ours and theirs else []
+    return found
+
+
+def parts_of(sites: list[Site]) -> dict[Where, list[Site]]:
+    """Return the ends of the stages in each part of a network, in the order of their occurrence."""
+    maps = [site for site in sites if site.resolution > (1, 1) and not site.path.endswith(":in")]
+    areas = [site.resolution[0] * site.resolution[1] for site in maps]
+    least = [place for place, area in enumerate(areas) if area == min(areas)]
+    if not least:
+        return {name: [] for name in PARTS}
+    return {
+        "encoder": stages(maps[: least[0]]),
+        "bottleneck": [maps[least[-1]]],
+        "decoder": stages(maps[least[-1] + 1 :]),
+    }
 
 
 def _normalizing(sites: list[Site], ends: list[Site]) -> list[Site]:

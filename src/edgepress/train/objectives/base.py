@@ -5,8 +5,8 @@ second: the losses are written with the methods of the tensors they are given.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from edgepress.core.config import STRICT
 from edgepress.core.registry import Registry
@@ -14,12 +14,17 @@ from edgepress.core.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from edgepress.data.base import Data
     from edgepress.tasks.base import Task
     from edgepress.train.loader import Batch
 
 Place = Literal["stages", "middle", "last", "normalized", "embedding"]
 """Where features are compared if no module is named: the ends of all stages, the middle or the last of them, the last
 batch normalizations of the stages (features before their activation), or what the classifier takes."""
+
+
+Where = Literal["encoder", "bottleneck", "decoder", "all"]
+"""A part of a network that first makes maps smaller and then larger again."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,10 @@ class Term(ABC):
     needs_teacher = False
     usual: ClassVar[float] = 1.0
     usual_labels: ClassVar[float] = 1.0
+
+    def informed(self, data: "Data") -> Self:
+        """Return this loss with what it needs to know of the training data, such as how rare each class is."""
+        return self
 
     @abstractmethod
     def __call__(self, outputs: "Tensor", batch: "Batch", task: "Task") -> "Tensor":
@@ -55,11 +64,13 @@ class Pair:
 class FeatureTerm(Term):
     """A loss between features. `student` and `teacher` name modules by path or glob (`layer2.1.conv2`, `layer*`), in
     the same order; `path:in` is what a module takes instead of what it gives. Without them the stages of the two
-    networks are paired automatically.
+    networks are paired automatically: all that the loss is made for, or those that `where` names. Where maps are
+    smallest is the bottleneck, before it lies the encoder, behind it the decoder.
     """
 
     student: tuple[str, ...] = ()
     teacher: tuple[str, ...] = ()
+    where: Where | None = None
 
     needs_teacher = True
     place: ClassVar[Place] = "stages"
@@ -69,6 +80,8 @@ class FeatureTerm(Term):
     def __post_init__(self) -> None:
         if bool(self.student) != bool(self.teacher):
             raise ValueError("'student' and 'teacher' belong together: name the modules of both networks or of none")
+        if self.where and self.student:
+            raise ValueError("'where' pairs modules by itself: leave it out, or 'student' and 'teacher'")
 
     def connector(self, pairs: "tuple[Pair, ...]") -> "nn.Module | None":
         """Return what is trained between the networks, None where nothing is.
@@ -102,6 +115,10 @@ class Objective:
     def features(self) -> tuple[FeatureTerm, ...]:
         """The terms that compare features."""
         return tuple(term for _, weight, term in self.terms if weight and isinstance(term, FeatureTerm))
+
+    def informed(self, data: "Data") -> Self:
+        """Return this objective with what its terms need to know of the training data."""
+        return replace(self, terms=tuple((name, weight, term.informed(data)) for name, weight, term in self.terms))
 
     def __call__(self, outputs: "Tensor", batch: "Batch", task: "Task") -> "dict[str, Tensor]":
         """Return the weighted terms by name; the loss is their sum."""

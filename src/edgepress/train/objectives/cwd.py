@@ -18,7 +18,7 @@ class CWD(FeatureTerm):
 
     Shu et al., "Channel-wise Knowledge Distillation for Dense Prediction", ICCV 2021. A trained 1x1 convolution brings
     the student to the teacher's channels where they differ. Maps `(N, C, H, W)`; of unequal size, they are pooled to
-    the smaller. For the logit maps of a segmentation network, name the modules that give them.
+    the smaller. For the logit maps of a segmentation network there is `cwd_logits`.
     """
 
     temperature: float = 4.0
@@ -37,9 +37,12 @@ class CWD(FeatureTerm):
 
     def compare(self, ours: "list[Tensor]", theirs: "list[Tensor]") -> "Tensor":
         """Return the mean over the pairs of features."""
-        each = [self._pair(a.flatten(2), b.flatten(2)) for a, b in zip(ours, theirs, strict=True)]
+        pairs = zip(ours, theirs, strict=True)
+        each = [channelwise(a.flatten(2), b.flatten(2), self.temperature) for a, b in pairs]
         return sum(each[1:], each[0]) / len(each)
 
-    def _pair(self, ours: "Tensor", theirs: "Tensor") -> "Tensor":
-        student, teacher = ((x / self.temperature).log_softmax(2) for x in (ours, theirs))
-        return self.temperature**2 * (teacher.exp() * (teacher - student)).sum(2).mean()
+
+def channelwise(ours: "Tensor", theirs: "Tensor", temperature: float) -> "Tensor":
+    """Return the loss for maps `(N, C, pixels)` of equal shape, float32."""
+    student, teacher = ((x / temperature).log_softmax(2) for x in (ours, theirs))
+    return temperature**2 * (teacher.exp() * (teacher - student)).sum(2).mean()

@@ -1,0 +1,67 @@
+"""`unet-4m-teacher`, `unet-1m-alone`, `unet-1m-kd`, `unet-1m-int8`: CamVid test at 240x180, the exported file.
+
+The classic U-Net of 31 M parameters takes 2 s an image and core to train: the teacher here has the width that trains in
+half an hour on one core, and its size is in its name. Speed-ups are taken against both, the teacher that was trained
+and the classic U-Net with its initial weights, in PyTorch on one thread.
+"""
+
+import statistics
+from dataclasses import replace
+
+import torch
+
+from benchmarks.base import Options
+from benchmarks.distilling import done, score
+from benchmarks.scenes import SCORES, as_file, in_torch, over_seeds, prepared, untrained
+from benchmarks.side_by_side import in_turns
+from edgepress.core.artifact import Model, Program
+from edgepress.measure.rows import Row
+from edgepress.measure.timing import pinned
+from edgepress.recipes.runner import Result
+
+NAMES = {"teacher": "unet-4m-teacher", "alone": "unet-1m-alone", "fp32": "unet-1m-kd", "int8": "unet-1m-int8"}
+CLASSIC = {"width": 64, "depth": 4, "up": "transposed"}
+
+
+def measure(options: Options) -> list[Row]:
+    """Train what is not trained yet; return scores over seeds, bytes and speed-ups of the first seed."""
+    found: dict[tuple[str, str], dict[int, Row]] = {}
+    results: list[Result] = []
+    for seed in options.seeds[:1] if options.quick else options.seeds:
+        sets = {"name": f"camvid-unet-seed{seed}", "seed": seed, "teacher.seed": 0}
+        results.append(done(prepared("camvid-unet", options, sets), options))
+        for label in NAMES:
+            for metric in SCORES:
+                found.setdefault((label, metric), {})[seed] = score(results[-1].rows, label, metric)
+    rows = [
+        row
+        for (label, metric), by_seed in found.items()
+        for row in over_seeds(
+            NAMES[label], metric, {0: by_seed[min(by_seed)]} if label == "teacher" else by_seed, options
+        )
+    ]
+    first = results[0]
+    sizes = [row for row in first.rows if row.metric == "bytes" and row.artifact in ("fp32", "int8")]
+    rows += [replace(row, artifact=NAMES[row.artifact], command=options.command) for row in sizes]
+    return rows + _speed(first, options)
+
+
+def _speed(result: Result, options: Options) -> list[Row]:
+    """Return milliseconds of the file and its speed-ups, taken side by side."""
+    teacher, program = (result.shelves[label].load() for label in ("teacher", "int8"))
+    assert isinstance(teacher, Model) and isinstance(program, Program)
+    calls = {"file": as_file(program), "teacher": in_torch(teacher)}
+    if not options.quick:
+        calls["classic"] = in_torch(untrained("unet", CLASSIC))
+    threads = torch.get_num_threads()
+    with pinned(1):
+        torch.set_num_threads(1)
+        times = in_turns(calls, 3 if options.quick else 30, warm=2)
+        torch.set_num_threads(threads)
+    about = {"n": len(times["file"]), "threads": 1, "batch": 1, "runtime": "onnxruntime", "precision": "w8a8"}
+    rows = [options.row("unet-1m-int8", "latency", statistics.median(times["file"]), "ms", "lower", **about)]
+    for name, metric in (("teacher", "speedup_over_4m_in_torch"), ("classic", "speedup_over_untrained_31m_in_torch")):
+        if name in times:
+            ratio = statistics.median(a / b for a, b in zip(times[name], times["file"], strict=True))
+            rows.append(options.row("unet-1m-int8", metric, ratio, "x", "higher", **about))
+    return rows
