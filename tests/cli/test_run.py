@@ -63,9 +63,10 @@ def test_a_wrong_word_is_told_before_anything_is_computed(
 
 
 def test_the_command_that_goes_on_does_not_begin_again() -> None:
-    assert _command("demo", (), None, False, Path("runs")) == "edgepress run demo"
-    told = _command("my recipe.yaml", ("seed=1",), "student", True, Path("my runs"))
-    assert told == "edgepress run 'my recipe.yaml' --set seed=1 --until student --smoke --runs 'my runs'"
+    assert _command("demo", (), None, None, None, False, Path("runs")) == "edgepress run demo"
+    told = _command("my recipe.yaml", ("seed=1",), "student", 2, "jsonl", True, Path("my runs"))
+    words = "--set seed=1 --until student --processes 2 --track jsonl --smoke --runs 'my runs'"
+    assert told == f"edgepress run 'my recipe.yaml' {words}"
 
 
 def test_ctrl_c_says_how_to_go_on_and_gc_keeps_what_was_begun(small: Small, call: Call, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`edgepress run`: a recipe from its data to its report."""
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ import click
 
 from edgepress.cli.options import RUNS, json_option, runs_option
 from edgepress.cli.output import note, print_json, show
+from edgepress.core.ranks import ALONE, Ranks, processes_started
 
 if TYPE_CHECKING:
     from edgepress.recipes.recipe import Recipe
@@ -24,6 +26,8 @@ SECTION = "Compress"
 @click.option("--from", "start", metavar="NAME", help="Take everything before this stage as it is.")
 @click.option("--until", metavar="NAME", help="Stop after this stage.")
 @click.option("--fresh", multiple=True, metavar="NAME", help="Compute this stage, and what follows from it, anew.")
+@click.option("--processes", type=click.IntRange(1), metavar="N", help="Train with N processes on this machine.")
+@click.option("--track", metavar="A,B", help="Tell of the trainings: jsonl, tensorboard, wandb (offline).")
 @click.option("--smoke", is_flag=True, help="Try every stage on little data first: a minute, results of no worth.")
 @runs_option
 @json_option
@@ -33,6 +37,8 @@ def command(
     start: str | None,
     until: str | None,
     fresh: tuple[str, ...],
+    processes: int | None,
+    track: str | None,
     smoke: bool,
     runs: Path,
     as_json: bool,
@@ -41,15 +47,30 @@ def command(
 
     RECIPE is a YAML file or the name of a shipped recipe (`edgepress recipes ls`). What an earlier run has computed
     is kept; stopped or killed at any instant, the same command goes on from there.
+
+    A batch is shared by the processes, so the result is that of one process. Under `accelerate launch` or torchrun
+    leave out --processes; several machines need one folder of results that all of them see.
     """
     from edgepress.cli.shipped import find_recipe
     from edgepress.recipes.recipe import read_recipe
     from edgepress.recipes.runner import Options
     from edgepress.recipes.runner import smoke as shrink
 
-    again = _command(recipe, sets, until, smoke, runs)
+    again = _command(recipe, sets, until, processes, track, smoke, runs)
     wanted = read_recipe(find_recipe(recipe), sets)
-    result, report = carry_out(shrink(wanted) if smoke else wanted, runs, Options(start, until, fresh, again), again)
+    told = wanted.track.with_names(track) if track else wanted.track
+    told.named()
+    if processes and processes > 1 and processes_started() == 1:
+        from edgepress.cli.launch import launch
+
+        more = [word for name in fresh for word in ("--fresh", name)] + (["--from", start] if start else [])
+        words = [*shlex.split(again)[1:], *more, *(["--json"] if as_json else [])]
+        sys.exit(launch([sys.executable, "-m", "edgepress.cli", *words], processes, again))
+    ranks = _group(processes)
+    options = Options(start, until, fresh, again, told if track else None)
+    result, report = carry_out(shrink(wanted) if smoke else wanted, runs, options, again, ranks)
+    if not ranks.main:
+        return
     if as_json:
         print_json(as_plain(result, report))
         return
@@ -59,21 +80,40 @@ def command(
         click.echo(f"bundle  {folder}")
 
 
-def carry_out(recipe: "Recipe", runs: Path, options: "Options", again: str) -> "tuple[Result, Path]":
+def _group(processes: int | None) -> Ranks:
+    """Return the processes that a launcher has started; raise `ConfigError` where that is another number of them."""
+    from edgepress.core.errors import ConfigError
+
+    started = processes_started()
+    if processes not in (None, 1, started):
+        raise ConfigError(f"--processes {processes}, and a launcher has started {started}: leave the option out")
+    if started == 1:
+        return ALONE
+    from edgepress.cli.launch import end_with_launcher
+    from edgepress.train.distributed import join
+
+    end_with_launcher()
+    return join()
+
+
+def carry_out(
+    recipe: "Recipe", runs: Path, options: "Options", again: str, ranks: Ranks = ALONE
+) -> "tuple[Result, Path]":
     """Run `recipe` under a progress bar and write its report; return what it left and the report's page.
 
-    `again` is the command that goes on after Ctrl-C.
+    `again` is the command that goes on after Ctrl-C. Of several processes only the main one is heard of.
     """
     from edgepress.cli.progress import TerminalProgress
-    from edgepress.measure.report import write_report
+    from edgepress.cli.report import write
     from edgepress.recipes.runner import run
 
     try:
         with TerminalProgress() as progress:
-            result = run(recipe, runs, progress, options)
-            return result, write_report(result.folder)
+            result = run(recipe, runs, progress, options, ranks)
+            return result, write(result.folder, progress) if ranks.main else result.folder
     except KeyboardInterrupt:
-        note(f"\nStopped; nothing is lost. Go on with: {again}")
+        if ranks.main:
+            note(f"\nStopped; nothing is lost. Go on with: {again}")
         raise SystemExit(130) from None
 
 
@@ -107,11 +147,21 @@ def as_plain(result: "Result", report: Path) -> dict[str, Any]:
     }
 
 
-def _command(recipe: str, sets: tuple[str, ...], until: str | None, smoke: bool, runs: Path) -> str:
+def _command(
+    recipe: str,
+    sets: tuple[str, ...],
+    until: str | None,
+    processes: int | None,
+    track: str | None,
+    smoke: bool,
+    runs: Path,
+) -> str:
     """Return the command that goes on with this run: without --fresh, which would begin again."""
     words = ["edgepress", "run", recipe]
     words += [word for text in sets for word in ("--set", text)]
     words += ["--until", until] if until else []
+    words += ["--processes", str(processes)] if processes and processes > 1 else []
+    words += ["--track", track] if track else []
     words += ["--smoke"] if smoke else []
     words += ["--runs", str(runs)] if str(runs) != RUNS else []
     return shlex.join(words)

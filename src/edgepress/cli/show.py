@@ -17,15 +17,41 @@ SECTION = "Results"
 
 @click.command()
 @click.argument("what", metavar="RUN|STAGE|BUNDLE")
+@click.option(
+    "--layers", multiple=True, metavar="GLOB", help='Look into these layers: "layer2.*"; pictures go to --to.'
+)
+@click.option("--profile", is_flag=True, help="Time every layer, and say what to cut first.")
+@click.option("--image", "images", multiple=True, metavar="FILE", help="Show it this image, not those of its run.")
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Folder of the pictures.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of --profile.")
 @runs_option
 @json_option
-def command(what: str, runs: Path, as_json: bool) -> None:
+def command(
+    what: str,
+    layers: tuple[str, ...],
+    profile: bool,
+    images: tuple[str, ...],
+    to: Path | None,
+    threads: int,
+    runs: Path,
+    as_json: bool,
+) -> None:
     """Show what a run, a stage or a bundle is, and how it was made.
 
     Name a run (demo), a stage of it (demo/student) or a folder.
     """
     from edgepress.cli.targets import find_target
 
+    if layers and profile:
+        raise click.UsageError("--layers and --profile answer different questions: ask for one of them")
+    if layers:
+        from edgepress.cli.look import show_layers
+
+        return show_layers(what, runs, layers, images, to, as_json)
+    if profile:
+        from edgepress.cli.profiling import show_profile
+
+        return show_profile(what, runs, images, threads, as_json)
     target = find_target(what, runs)
     {"run": _show_run, "stage": _show_stage, "bundle": _show_bundle}[target.kind](target.folder, as_json)
 

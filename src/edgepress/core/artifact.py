@@ -18,8 +18,8 @@ TaskName = Literal["classification", "segmentation"]
 
 @dataclass(frozen=True)
 class Builder:
-    """How a network was built: a registered model name, `timm:name`, `torchvision:name` or `package.module:factory`,
-    and the keyword arguments it was called with (JSON values)."""
+    """How a network was built: a registered model name, `timm:name`, `torchvision:name`, `smp:name` or
+    `package.module:factory`, and the keyword arguments it was called with (JSON values)."""
 
     __pydantic_config__ = STRICT
 

@@ -42,3 +42,8 @@ class InputSpec:
     def shape(self) -> tuple[int, int, int]:
         """`(channels, height, width)` of one image."""
         return self.channels, self.height, self.width
+
+    def at_once(self, most: int) -> int:
+        """Return how many images a network is given at a time, up to `most`: fewer where they are large, since the
+        memory it takes grows with their pixels (500 of 32x32, 11 of 240x180)."""
+        return max(1, min(most, 500 * 32 * 32 // (self.height * self.width)))

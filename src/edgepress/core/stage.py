@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 from edgepress.core.artifact import Artifact
 from edgepress.core.config import STRICT
+from edgepress.core.ranks import ALONE, Ranks
 from edgepress.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -44,6 +45,38 @@ class Checkpoint(Protocol):
         ...
 
 
+class Observer(Protocol):
+    """Who looks on while a network is trained, and changes nothing: what trackers are told comes from here."""
+
+    every: int
+    """Steps between two calls of `step`."""
+
+    def begin(self, step: int, about: dict[str, Any]) -> None:
+        """The training goes on from `step`, 0 where it is a fresh one; `about` says how it is done."""
+        ...
+
+    def step(self, step: int, values: dict[str, float]) -> None:
+        """Step number `step` (from 1) is done: its loss, terms, learning rate and images a second."""
+        ...
+
+    def epoch(self, step: int, record: dict[str, Any], predict: "Callable[[Any], Any]", module: "Any") -> None:
+        """An epoch ends with `step`: its record, the network in evaluation mode, and the function from uint8 images
+        `(n, C, H, W)` to outputs in the arithmetic of the training."""
+        ...
+
+    def wants_images(self, step: int) -> bool:
+        """Return whether `images` is to be called after `step`, within an epoch."""
+        ...
+
+    def images(self, step: int, predict: "Callable[[Any], Any]", module: "Any") -> None:
+        """Look at the network as it is after `step`."""
+        ...
+
+    def end(self) -> None:
+        """The training is over, well or badly."""
+        ...
+
+
 @dataclass(frozen=True)
 class Context:
     """What a stage may use beside its own fields. `references` holds the artifacts its `$name` fields point at."""
@@ -59,6 +92,10 @@ class Context:
     notes: dict[str, Any]
     """What the stage wants known about how it ran (chosen precision, skipped layers); kept beside the artifact."""
     references: Mapping[str, Artifact]
+    ranks: Ranks = ALONE
+    """The processes that do a training of this stage together."""
+    observer: "Observer | None" = None
+    """Who looks on while a network is trained."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,9 @@
-"""Runs a recipe: what is done is taken from the disk, what is half done goes on, what failed leaves nothing behind."""
+"""Runs a recipe: what is done is taken from the disk, what is half done goes on, what failed leaves nothing behind.
 
+Of several processes all do the trainings; whatever else there is, and everything on the disk, the main one does alone.
+"""
+
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,24 +15,29 @@ from edgepress.core.artifact import Artifact, Model, Predictor, Program
 from edgepress.core.config import dump
 from edgepress.core.errors import ConfigError, UnknownNameError
 from edgepress.core.files import lock, write_json
-from edgepress.core.stage import Context, Progress
+from edgepress.core.ranks import ALONE, Ranks
+from edgepress.core.stage import Context, Observer, Progress
 from edgepress.data.base import Data
 from edgepress.measure import environment
-from edgepress.measure.base import Measure, MeasureContext
+from edgepress.measure.base import Measure, MeasureContext, Quiet
 from edgepress.measure.rows import Row, read_rows, write_rows
 from edgepress.recipes.keys import measure_key, stage_key
 from edgepress.recipes.recipe import Recipe, Step, dump_recipe
 from edgepress.recipes.store import BUNDLE, STATE, Shelf, recipe_folder
+from edgepress.train.stages import Fitting
+from edgepress.train.track import Track
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to run: `start` and `until` name the first and last stage, `fresh` the stages to compute anew."""
+    """How to run: `start` and `until` name the first and last stage, `fresh` the stages to compute anew; `track` says
+    who is told of the trainings, in place of what the recipe says."""
 
     start: str | None = None
     until: str | None = None
     fresh: tuple[str, ...] = ()
     command: str = ""
+    track: Track | None = None
 
 
 @dataclass
@@ -49,18 +58,22 @@ def smoke(recipe: Recipe) -> Recipe:
     return replace(recipe, name=f"{recipe.name}-smoke", source=source, steps=steps, measures=measures)
 
 
-def run(recipe: Recipe, root: Path, progress: Progress, options: Options = Options()) -> Result:
+def run(recipe: Recipe, root: Path, progress: Progress, options: Options = Options(), ranks: Ranks = ALONE) -> Result:
     """Run `recipe` with its results under `root`, and measure them.
 
-    Killed at any instant and called again, it ends as an undisturbed run does. Raises `BusyError` where another process
-    runs the same recipe or stage there, and what the stages raise.
+    Killed at any instant and called again, it ends as an undisturbed run does. Of several processes (`ranks`) each
+    calls this with the same arguments, on a `root` that all of them see; the others return before anything is measured.
+    Raises `BusyError` where another process runs the same recipe or stage there, and what the stages raise.
     """
     steps = _chosen(recipe, options)
     folder = recipe_folder(root, recipe.name)
     busy = f"the recipe {recipe.name!r} is already running in {root}; wait for it, or choose another --runs folder"
-    with lock(folder, busy):
+    progress = progress if ranks.main else Quiet()
+    with lock(folder, busy) if ranks.main else contextlib.nullcontext():
         progress.say(f"data: {next(iter(dump_recipe(recipe)['data']))}")
-        runner = _Runner(recipe, recipe.source.load(), root, progress, options)
+        with ranks.main_first():  # it may decode the images and keep them
+            data = recipe.source.load()
+        runner = _Runner(recipe, data, root, progress, options, ranks)
         for step in steps:
             runner.advance(step)
             runner.record(folder)
@@ -79,8 +92,11 @@ def _chosen(recipe: Recipe, options: Options) -> tuple[Step, ...]:
 
 
 class _Runner:
-    def __init__(self, recipe: Recipe, data: Data, root: Path, progress: Progress, options: Options) -> None:
+    def __init__(
+        self, recipe: Recipe, data: Data, root: Path, progress: Progress, options: Options, ranks: Ranks
+    ) -> None:
         self.recipe, self.data, self.root, self.progress, self.options = recipe, data, root, progress, options
+        self.ranks = ranks
         self.result = Result(recipe_folder(root, recipe.name))
         self.cache = root / "cache"
         self._loaded: dict[str, Artifact] = {}
@@ -94,18 +110,27 @@ class _Runner:
         """Make sure that the artifact of `step` is on its shelf."""
         self._started = self._started or step.label == self.options.start
         shelf = self.result.shelves[step.label]
+        with contextlib.ExitStack() as held:
+            key, cached = self.ranks.agreed(lambda: (shelf.key, self._taken(step, shelf, held)))
+            if key != shelf.key:
+                raise ConfigError(f"process {self.ranks.index} reads another recipe or other data than process 0")
+            if not cached and (self.ranks.main or isinstance(step.stage, Fitting)):
+                self._compute(step, shelf)
+            self.ranks.wait()
+        if not shelf.done:
+            raise ConfigError(f"{shelf.folder} is not here: all processes need the same folder of results")
+        seconds = shelf.about()["seconds"]
+        self.progress.say(f"{step.label}: {'kept from an earlier run' if cached else f'done in {seconds:.1f} s'}")
+
+    def _taken(self, step: Step, shelf: Shelf, held: contextlib.ExitStack) -> bool:
+        """Return whether the artifact of `step` is there; keep others out of its folder where it is not."""
         if step.label in self.options.fresh or self._renewed.intersection(_needs(step)):
             with shelf.held():
                 shelf.forget()
             self._renewed.add(step.label)
-        cached = shelf.done
-        if not cached:
-            with shelf.held():
-                cached = shelf.done  # another run may have finished it since
-                if not cached:
-                    self._compute(step, shelf)
-        seconds = shelf.about()["seconds"]
-        self.progress.say(f"{step.label}: {'kept from an earlier run' if cached else f'done in {seconds:.1f} s'}")
+        if not shelf.done:
+            held.enter_context(shelf.held())
+        return shelf.done  # another run may have finished it since
 
     def _compute(self, step: Step, shelf: Shelf) -> None:
         if not self._started:
@@ -120,13 +145,17 @@ class _Runner:
             seed=step.seed,
             progress=self.progress,
             checkpoint=FileCheckpoint(shelf.folder / STATE),
-            log=shelf.write_log,
+            log=shelf.write_log if self.ranks.main else _nothing,
             cache=self.cache,
             notes={},
             references={f"${label}": self.artifact(label) for label in step.references().values()},
+            ranks=self.ranks if isinstance(step.stage, Fitting) else ALONE,
+            observer=self._observer(step),
         )
         begin = time.monotonic()
         made = step.stage(self.artifact(step.input) if step.input else None, ctx).with_key(shelf.key)
+        if not self.ranks.main:
+            return
         about = {
             "stage": step.kind,
             "version": type(step.stage).version,
@@ -141,6 +170,16 @@ class _Runner:
         }
         shelf.save(made, about, ctx.notes)
 
+    def _observer(self, step: Step) -> Observer | None:
+        """Return who looks on while `step` trains, None where nobody is asked to."""
+        wanted = self.options.track or self.recipe.track
+        if not (wanted.to and self.ranks.main and isinstance(step.stage, Fitting)):
+            return None
+        from edgepress.train.observe import TrackedRun
+
+        shelf = self.result.shelves[step.label]
+        return TrackedRun(wanted, self.recipe.name, step.label, shelf.key, self.result.folder, self.data, self.progress)
+
     def artifact(self, label: str) -> Artifact:
         """Return the artifact of the stage `label`, read from its shelf at first use."""
         if label not in self._loaded:
@@ -149,6 +188,8 @@ class _Runner:
 
     def record(self, folder: Path) -> None:
         """Write down every stage that is done, also those that an earlier run has done and this one has not reached."""
+        if not self.ranks.main:
+            return
         write_json(
             folder / "run.json",
             {
@@ -176,6 +217,8 @@ class _Runner:
 
     def measure(self, steps: Sequence[Step]) -> None:
         """Measure every artifact that has not been measured so before."""
+        if not self.ranks.main:
+            return
         for step in steps:
             for measure in self.recipe.measures:
                 self.result.rows += self._measured(step, measure)
@@ -217,6 +260,10 @@ def predictor(artifact: Artifact) -> Predictor:
     from edgepress.runtime.predictor import EnginePredictor
 
     return EnginePredictor(artifact, threads=environment.physical_cores())
+
+
+def _nothing(records: Sequence[dict[str, Any]]) -> None:
+    """Write no log: another process does."""
 
 
 def _now() -> str:

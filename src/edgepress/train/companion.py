@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from edgepress.core.ranks import ALONE, Ranks
 from edgepress.train.loader import Batch
 from edgepress.train.precision import Mode
 
@@ -16,7 +17,12 @@ class Companion:
 
     The loop calls `attached` around the whole training, `prepare` before each epoch, draws the batches through `attend`
     and calls `follow` at the end of each step. What `state_dict` returns is part of the checkpoint.
+
+    Of several processes each calls `attend` with its share of a batch, and everything after it with the whole batch.
     """
+
+    ranks: Ranks = ALONE
+    """The processes of the training; set by the loop."""
 
     @property
     def trained(self) -> nn.Module | None:

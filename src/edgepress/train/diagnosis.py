@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgepress.core.inputs import InputSpec
 from edgepress.data.base import Split
 from edgepress.tasks.base import Outputs, Targets, Task
 from edgepress.tasks.classification import softmax
@@ -39,9 +40,11 @@ class Answers:
 
 
 def parts(split: Split, most: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the places of the first `most` images, some hundreds at a time."""
+    """Yield the places of the first `most` images, some hundreds at a time, or fewer where they are large."""
     count = min(len(split), most)
-    yield from np.array_split(np.arange(count), max(1, count // 500))
+    height, width = split.read(np.zeros(min(count, 1), np.int64))[0].shape[1:3]
+    at_once = InputSpec(height, width).at_once(500)
+    yield from np.array_split(np.arange(count), max(1, count // at_once))
 
 
 def read(split: Split, indices: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Targets]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgepress.core.errors import ConfigError, suggest
 from edgepress.core.inputs import InputSpec
 from edgepress.train.objectives.base import FeatureTerm, Pair, objectives
-from edgepress.train.pairing import Site, arranged, dry_run, pair
+from edgepress.train.pairing import Site, arranged, dry_run, pair, part_pairs
 
 Sites = tuple[tuple[Site, Site], ...]
 
@@ -135,7 +135,7 @@ def resolve(patterns: Sequence[str], sites: Sequence[Site], network: str, where:
 def _pairs(term: FeatureTerm, ours: list[Site], theirs: list[Site]) -> Sites:
     where = f"objective {_name(term)!r}"
     if not term.student:
-        found = pair(ours, theirs, term.place)
+        found = part_pairs(ours, theirs, term.where) if term.where else pair(ours, theirs, term.place)
     else:
         problems: list[str] = []
         named: list[list[Site]] = []

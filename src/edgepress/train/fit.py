@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from edgepress.core.config import STRICT
 from edgepress.core.errors import TrainingError
 from edgepress.core.inputs import InputSpec
-from edgepress.core.stage import Checkpoint, Progress
+from edgepress.core.ranks import ALONE, Ranks
+from edgepress.core.stage import Checkpoint, Observer, Progress
 from edgepress.models.inputs import normalize
 from edgepress.tasks.base import Task
 from edgepress.train.average import Average
@@ -23,6 +24,7 @@ from edgepress.train.objectives.base import Objective
 from edgepress.train.optimizer import make_optimizer
 from edgepress.train.precision import Mode, Precision, choose
 from edgepress.train.schedule import Schedule, scale
+from edgepress.train.watch import Watch
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -77,29 +79,40 @@ def fit(
     log: Callable[[list[dict[str, Any]]], None],
     evaluate: Evaluate | None = None,
     companion: Companion | None = None,
+    ranks: Ranks = ALONE,
+    observer: Observer | None = None,
 ) -> tuple[Mode, list[dict[str, Any]]]:
     """Train `module` in place; return the mode of arithmetic it was trained in and the records of its epochs.
 
     `companion` fills in what the objective needs beside images and targets, and may learn along. `log` is given the
     whole list of epoch records after every epoch. Killed at any instant and called again with the same arguments and
     checkpoint, the training ends with bit-identical weights. Raises `TrainingError` when the loss is not finite.
+
+    Of several processes (`ranks`; the loader draws for the same) each calls this with the same arguments: the weights
+    are those of one process up to rounding, and a training may go on with another number of them. Only the main one
+    evaluates, logs, saves and is observed. `observer` looks on and changes nothing.
     """
     state = checkpoint.load()
-    if state:
-        mode = Mode(**state["mode"])  # a training goes on in the arithmetic it began in
-    else:
-        mode = choose(module, loader.spec, loader.batch, config.precision, loader.device, cache)
+    ranks.wait()  # nobody may save before everybody has loaded
+    mode = Mode(**ranks.agreed(lambda: asdict(_mode(state, module, loader, config, cache))))
     companion = companion or Companion()
-    run = _Run(module.to(loader.device), loader, objective, task, config, mode, checkpoint, companion)
+    companion.ranks = ranks
+    run = _Run(module.to(loader.device), loader, objective, task, config, mode, checkpoint, companion, ranks)
     run.begin(state)
+    watch = Watch(observer if ranks.main else None, module, predictor_of(module, mode, loader.spec))
+    about = {**asdict(config), **asdict(mode), "batch": loader.batch, "processes": ranks.count}
     try:
-        with mode.applied(module), companion.attached(mode):
+        with mode.applied(module), companion.attached(mode), watch.open(run.done, about):
             while run.at.epoch < config.epochs:
-                _epoch(run, progress)
-                record = run.end_epoch(evaluate)
-                log(run.history)  # before the state: a kill in between makes this epoch anew, and with it its record
-                run.save()
-                progress.status(_words(record))
+                _epoch(run, progress, watch)
+                record = run.end_epoch(evaluate if ranks.main else None)
+                if ranks.main:
+                    log(run.history)  # before the state: a kill in between makes this epoch anew, with its record
+                    run.save()
+                    with run.average.shown(module):
+                        watch.epoch(run.done, record)
+                    progress.status(_words(record))
+                ranks.wait()
     except KeyboardInterrupt:
         run.save_if_whole()
         raise
@@ -107,21 +120,34 @@ def fit(
     return mode, run.history
 
 
-def _epoch(run: "_Run", progress: Progress) -> None:
+def _mode(state: dict[str, Any] | None, module: nn.Module, loader: Loader, config: FitConfig, cache: Path) -> Mode:
+    if state:
+        return Mode(**state["mode"])  # a training goes on in the arithmetic it began in
+    return choose(module, loader.spec, loader.batch, config.precision, loader.device, cache)
+
+
+def _epoch(run: "_Run", progress: Progress, watch: Watch) -> None:
     """Do the steps that are left of the current epoch."""
     loader, at = run.loader, run.at
-    run.companion.prepare(at.epoch)
+    with run.ranks.main_first():
+        run.companion.prepare(at.epoch)
+    run.align()
     batches = run.companion.attend(_numbered(loader, at.epoch, at.step))
     run.start_clock()
     for batch in progress.track(batches, len(loader) - at.step, f"epoch {at.epoch + 1}/{run.config.epochs}"):
         progress.status(run.step(batch))
+        watch.step(run.done, run.values)
         run.save_if_due()
 
 
 def _numbered(loader: Loader, epoch: int, start: int) -> Iterator[Batch]:
     """Yield the batches of `epoch` from step `start` on, with their number in the training and their mixup."""
     for step, batch in enumerate(loader.epoch(epoch, start), start):
-        batch.step, batch.blend = epoch * len(loader) + step, loader.blend(len(batch.images), epoch, step)
+        batch.step, batch.blend = epoch * len(loader) + step, loader.blend(loader.batch, epoch, step)
+        if batch.blend and loader.ranks.count > 1:
+            own = loader.ranks.share(batch.blend.partners)
+            images = loader.ranks.gather(batch.images, loader.batch)
+            batch.blend = replace(batch.blend, others=images[own.to(images.device)])
         yield batch
 
 
@@ -148,9 +174,11 @@ class _Run:
         mode: Mode,
         checkpoint: Checkpoint,
         companion: Companion,
+        ranks: Ranks,
     ) -> None:
         self.module, self.loader, self.objective, self.task = module, loader, objective, task
         self.config, self.mode, self.checkpoint, self.companion = config, mode, checkpoint, companion
+        self.ranks, self.latest = ranks, dict[str, float]()
         trained = companion.trained
         self._modules = [module] if trained is None else [module, trained.to(loader.device)]
         self.optimizer = make_optimizer(self._modules, config)
@@ -160,6 +188,16 @@ class _Run:
         self._saved = self._clock = time.monotonic()
         self._whole = True
 
+    @property
+    def done(self) -> int:
+        """The steps done so far, those of all epochs."""
+        return self.at.epoch * len(self.loader) + self.at.step
+
+    def values(self) -> dict[str, float]:
+        """Return the loss and the weighted terms of the last step, its learning rate, and the images a second."""
+        speed = self.at.images / max(self.at.seconds, 1e-9)
+        return {**self.latest, "lr": self.optimizer.param_groups[0]["lr"], "images_per_second": speed}
+
     def start_clock(self) -> None:
         """Let the throughput count from now."""
         self._clock = time.monotonic()
@@ -167,19 +205,20 @@ class _Run:
     def step(self, batch: Batch) -> str:
         """Do one step and return its loss in words."""
         self._whole = False
-        done = self.at.epoch * len(self.loader) + self.at.step
         lr = self.config.lr * scale(
-            self.config.schedule, (done + 1) / (self.config.epochs * len(self.loader)), self.config.warmup
+            self.config.schedule, (self.done + 1) / (self.config.epochs * len(self.loader)), self.config.warmup
         )
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.module.train()
-        terms, outputs = self._terms(batch)
+        batch, terms, outputs = self._terms(batch)
         loss = sum(terms.values(), torch.zeros((), device=self.loader.device))
         self._require_finite(loss, lr)
         if len(terms) > 1 and self.at.step == len(self.loader) - 1:
             self.at.gradients = self._gradients(terms)
         loss.backward()
+        if self.ranks.count > 1:
+            self._add_gradients()
         if self.config.clip:
             parameters = [p for module in self._modules for p in module.parameters()]
             torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
@@ -187,21 +226,33 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.module)
         self.companion.follow(batch, outputs.detach(), lr)
-        self._count(batch, terms, loss)
+        self._count(terms, loss)
         self._whole = True
         return f"loss {self._mean('loss'):.3f}  {self.at.images / max(self.at.seconds, 1e-9):.0f} img/s"
 
-    def _terms(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the weighted terms and the outputs of the network."""
-        images = normalize(batch.shown, self.loader.spec)
-        with self.mode.autocast(self.loader.device):
+    def _terms(self, batch: Batch) -> tuple[Batch, dict[str, Tensor], Tensor]:
+        """Return the whole batch, the weighted terms and the outputs of the network."""
+        images, total = normalize(batch.shown, self.loader.spec), self.loader.batch
+        with self.mode.autocast(self.loader.device), self.ranks.whole_batch(total):
             outputs = self.module(self.mode.place(images))
-        outputs, blend = outputs.float(), batch.blend
-        if blend is None:
-            return self.objective(outputs, batch, self.task), outputs
-        partner = replace(batch, targets=batch.targets[blend.partners])
+        outputs, batch = self.ranks.gather(outputs.float(), total), batch.gathered(self.ranks, total)
+        if batch.blend is None:
+            return batch, self.objective(outputs, batch, self.task), outputs
+        partner = replace(batch, targets=batch.targets[batch.blend.partners])
         ours, theirs = self.objective(outputs, batch, self.task), self.objective(outputs, partner, self.task)
-        return {name: torch.lerp(theirs[name], ours[name], blend.weight) for name in ours}, outputs
+        return batch, {name: torch.lerp(theirs[name], ours[name], batch.blend.weight) for name in ours}, outputs
+
+    def _add_gradients(self) -> None:
+        """Add up what the shares of the batch give. What learns beside the network (connectors) has seen all of it."""
+        for number, module in enumerate(self._modules):
+            grads = [p.grad for p in module.parameters() if p.grad is not None]
+            self.ranks.add(grads)
+            for grad in grads if number else ():
+                grad.div_(self.ranks.count)
+
+    def align(self) -> None:
+        """Let the processes begin an epoch with the same numbers, whatever machines they run on."""
+        self.ranks.align(value for module in self._modules for value in module.state_dict().values())
 
     def _gradients(self, terms: dict[str, Tensor]) -> dict[str, float]:
         """Return how hard each weighted term pulls: the norm of its gradient over the weights of the network."""
@@ -211,7 +262,9 @@ class _Run:
             pulls = (
                 torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True) if value.requires_grad else ()
             )
-            sizes[name] = math.sqrt(sum(pull.float().square().sum().item() for pull in pulls if pull is not None))
+            found = [pull.float() for pull in pulls if pull is not None]
+            self.ranks.add(found)
+            sizes[name] = math.sqrt(sum(pull.square().sum().item() for pull in found))
         return sizes
 
     def _require_finite(self, loss: Tensor, lr: float) -> None:
@@ -221,13 +274,14 @@ class _Run:
                 f"at a learning rate of {lr:.3g}; try a lower `lr`, a longer `warmup`, `clip: 1.0` or `precision: fp32`"
             )
 
-    def _count(self, batch: Batch, terms: dict[str, Tensor], loss: Tensor) -> None:
+    def _count(self, terms: dict[str, Tensor], loss: Tensor) -> None:
         now = time.monotonic()
-        sums = self.at.sums or {}
-        for name, value in {**terms, "loss": loss}.items():
-            sums[name] = sums.get(name, 0.0) + value.item() * len(batch.images)
+        sums, images = self.at.sums or {}, self.loader.batch
+        self.latest = {name: value.item() for name, value in {**terms, "loss": loss}.items()}
+        for name, value in self.latest.items():
+            sums[name] = sums.get(name, 0.0) + value * images
         self.at.sums = sums
-        self.at.images += len(batch.images)
+        self.at.images += images
         self.at.seconds += now - self._clock
         self.at.step += 1
         self._clock = now
@@ -259,12 +313,12 @@ class _Run:
 
     def save_if_due(self) -> None:
         """Save the state where the last time lies back `CHECKPOINT_SECONDS`."""
-        if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+        if self.ranks.main and time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
             self.save()
 
     def save_if_whole(self) -> None:
         """Save the state, unless it was caught in the middle of a step: then the last saved one must do."""
-        if self._whole:
+        if self._whole and self.ranks.main:
             self.save()
 
     def save(self) -> None:

@@ -1,7 +1,7 @@
 """Batches of augmented uint8 images: from memory where the split fits there, else decoded ahead of use."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from edgepress.core.inputs import InputSpec
+from edgepress.core.ranks import ALONE, Ranks
 from edgepress.data.base import Split
 from edgepress.data.prefetch import prefetch
 from edgepress.train.augment import View, generator, reflect
@@ -23,14 +24,19 @@ _ORDER, _BLEND = 1_000_003, 1_000_033
 
 @dataclass(frozen=True)
 class Blend:
-    """A mixup of a batch with itself: image `i` is `weight * i + (1 - weight) * partners[i]`."""
+    """A mixup of a batch with itself: image `i` is `weight * i + (1 - weight) * partners[i]`.
+
+    `others` are the images `partners` where they lie in the shares of other processes too.
+    """
 
     partners: Tensor
     weight: float
+    others: Tensor | None = None
 
     def images(self, images: Tensor) -> Tensor:
         """Return the blended float images."""
-        return torch.lerp(images[self.partners], images, self.weight)
+        others = images[self.partners] if self.others is None else self.others.float()
+        return torch.lerp(others, images, self.weight)
 
 
 @dataclass
@@ -55,12 +61,25 @@ class Batch:
         """The images as the networks see them, before normalization: blended (then in floating point), if at all."""
         return self.images if self.blend is None else self.blend.images(self.images.float())
 
+    def gathered(self, ranks: Ranks, total: int) -> "Batch":
+        """Return the whole batch of `total` images, of which this is one process's share. Its images stay behind: no
+        loss asks for them."""
+        if ranks.count == 1:
+            return self
+        if self.taps is not None:
+            for tap in (self.taps.student, self.taps.teacher):
+                tap.values = {path: ranks.gather(value, total) for path, value in tap.values.items()}
+        teacher = None if self.teacher is None else ranks.gather(self.teacher, total)
+        targets, indices = ranks.gather(self.targets, total), ranks.gather(self.indices, total)
+        return replace(self, targets=targets, indices=indices, teacher=teacher)
+
 
 class Loader:
     """Draws epochs from a split. Every epoch is a pure function of (seed, epoch), so it can be entered at any step.
 
     `views` is the number of distinct augmentations an image is seen in: 0 means a new one every epoch. A fixed set does
-    not depend on `seed`, so that runs of other seeds share what was computed from it.
+    not depend on `seed`, so that runs of other seeds share what was computed from it. `batch` is that of all processes
+    together; each draws its share of every one, so the order of the images does not depend on their number.
     """
 
     def __init__(
@@ -72,9 +91,10 @@ class Loader:
         seed: int,
         device: torch.device,
         views: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.split, self.spec, self.augment, self.views = split, spec, augment, views
-        self.batch, self.seed, self.device = min(batch, len(split)), seed, device
+        self.batch, self.seed, self.device, self.ranks = min(batch, len(split)), seed, device, ranks
         self._resident: tuple[Tensor, Tensor] | None = None
         self._view: tuple[int, View] | None = None
 
@@ -87,10 +107,10 @@ class Loader:
         return (epoch + self.seed) % self.views if self.views else epoch
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the shuffled batches of `epoch` from step `start` on."""
+        """Yield the shuffled batches of `epoch` from step `start` on: of each what this process has to do."""
         order = torch.randperm(len(self.split), generator=generator(self.seed, epoch, _ORDER))
         parts = order[: len(self) * self.batch].view(len(self), self.batch)[start:]
-        yield from self._batches(list(parts), self.view_of(epoch))
+        yield from self._batches([self.ranks.share(part) for part in parts], self.view_of(epoch))
 
     def in_order(self, view: int, batch: int) -> Iterator[Batch]:
         """Yield the whole split once, unshuffled, as `view` shows it."""

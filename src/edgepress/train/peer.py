@@ -58,7 +58,7 @@ class Peer(Companion):
         for batch in batches:
             self.module.train()
             images = normalize(batch.shown, self.loader.spec)
-            with self._mode.autocast(self.loader.device):
+            with self._mode.autocast(self.loader.device), self.ranks.whole_batch(self.loader.batch):
                 outputs: Tensor = self.module(self._mode.place(images)).float()
             self._outputs, batch.teacher = outputs, outputs.detach()
             yield batch
@@ -68,7 +68,8 @@ class Peer(Companion):
         assert self._outputs is not None
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        terms = self.objective(self._outputs, replace(batch, teacher=outputs), self.task)
+        own = self.ranks.gather(self._outputs, self.loader.batch)
+        terms = self.objective(own, replace(batch, teacher=outputs), self.task)
         loss = sum(terms.values(), torch.zeros((), device=self.loader.device))
         if not torch.isfinite(loss):
             raise TrainingError(
@@ -76,6 +77,7 @@ class Peer(Companion):
                 "try a lower `lr`, a longer `warmup` or `clip: 1.0`"
             )
         loss.backward()
+        self.ranks.add(p.grad for p in self.module.parameters() if p.grad is not None)
         if self.clip:
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
         self.optimizer.step()

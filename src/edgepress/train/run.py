@@ -12,8 +12,10 @@ from edgepress.core.artifact import Artifact, Model, Signature
 from edgepress.core.config import parse
 from edgepress.core.stage import Context
 from edgepress.data.base import Split
+from edgepress.data.frequency import frequencies
 from edgepress.models.build import new_model
 from edgepress.tasks.base import Task, tasks
+from edgepress.train.auto import chosen
 from edgepress.train.companion import Companion
 from edgepress.train.config import Augment
 from edgepress.train.diagnosis import Answers, parts, read
@@ -21,25 +23,33 @@ from edgepress.train.fit import Evaluate, FitConfig, fit, predictor_of
 from edgepress.train.loader import Loader
 from edgepress.train.memory import kept_memory
 from edgepress.train.precision import Mode
-from edgepress.train.stages import Fitting, Mutual
-from edgepress.train.teaching import Comparison, Lesson, lesson_of, peer_of, require_same_task
+from edgepress.train.stages import Distill, Fitting, Mutual
+from edgepress.train.teaching import Comparison, Lesson, lesson_of, peer_of, require_same_task, teachers_of
 
 
 def run_fit(stage: Fitting, artifact: Model | None, ctx: Context, teacher: Artifact | None = None) -> Model:
     """Return the network that `stage` trains, from scratch or from `artifact`, with `teacher` where one is given."""
     start = _start(stage, artifact, ctx)
     require_same_task(start.signature, ctx.data)
+    _tell_classes(ctx)
+    if isinstance(stage, Distill) and stage.undecided:
+        stage, why = chosen(stage, start.builder, [model.builder for model in teachers_of(stage, ctx)])
+        ctx.progress.say(why)
+        ctx.notes["losses"] = why
     task, device, objective, config = (
         tasks.get(start.signature.task),
-        default_device(),
-        stage.objective(),
+        ctx.ranks.device or default_device(),
+        stage.objective().informed(ctx.data),
         _config(stage),
     )
     augment = parse(Augment, stage.augment, "field 'augment'")
-    loader = Loader(ctx.data.train, start.signature.input, augment, stage.batch, ctx.seed, device, stage.views)
+    loader = Loader(
+        ctx.data.train, start.signature.input, augment, stage.batch, ctx.seed, device, stage.views, ctx.ranks
+    )
     with kept_memory():
         lesson = lesson_of(stage, start, teacher, objective, loader, ctx)
-        answers = lesson.begin(stage.model is None) if lesson else None
+        with ctx.ranks.main_first():  # it keeps the teacher's answers
+            answers = lesson.begin(stage.model is None) if lesson else None
         companion: Companion | None = lesson.companion if lesson else None
         if isinstance(stage, Mutual):
             companion = peer_of(stage, start, loader, config, ctx)
@@ -55,8 +65,10 @@ def run_fit(stage: Fitting, artifact: Model | None, ctx: Context, teacher: Artif
             log=_logging(ctx, lesson),
             evaluate=evaluator(task, ctx.data.val, start.signature, answers),
             companion=companion,
+            ranks=ctx.ranks,
+            observer=ctx.observer,
         )
-        if lesson:
+        if lesson and ctx.ranks.main:
             _diagnose(lesson, mode, history, ctx)
     ctx.notes.update(
         {
@@ -67,6 +79,7 @@ def run_fit(stage: Fitting, artifact: Model | None, ctx: Context, teacher: Artif
             "batch": loader.batch,
             "threads": torch.get_num_threads(),
             "device": device.type,
+            **({"processes": ctx.ranks.count} if ctx.ranks.count > 1 else {}),
         }
     )
     module = start.module.cpu().to(memory_format=torch.contiguous_format).eval()
@@ -82,6 +95,14 @@ def _logging(ctx: Context, lesson: Lesson | None) -> Any:
             lesson.watch(history)
 
     return log
+
+
+def _tell_classes(ctx: Context) -> None:
+    """Say how the pixels of class maps spread over the classes, and put it into the notes."""
+    if ctx.data.task == "segmentation":
+        found = frequencies(ctx.data.train, len(ctx.data.labels))
+        ctx.progress.say(found.words(ctx.data.labels))
+        ctx.notes["classes"] = found.plain(ctx.data.labels)
 
 
 def _diagnose(lesson: Lesson, mode: Mode, history: list[dict[str, Any]], ctx: Context) -> None:

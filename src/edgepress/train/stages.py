@@ -14,6 +14,8 @@ from edgepress.train.config import Augment
 if TYPE_CHECKING:
     from edgepress.train.objectives.base import Objective
 
+USUAL_TEMPERATURE, USUAL_ALPHA = 4.0, 0.7
+
 
 @dataclass(frozen=True)
 class Fitting(Stage):
@@ -83,6 +85,23 @@ class Fitting(Stage):
         return run_fit(self, artifact, ctx)
 
 
+def wrong_temperature(value: float) -> list[str]:
+    """Return what is wrong with a temperature that softens outputs."""
+    return [] if value > 0 and math.isfinite(value) else [f"field 'temperature' must be above 0, got {value}"]
+
+
+def wrong_alpha(value: float) -> list[str]:
+    """Return what is wrong with the share of the loss that compares with the teacher."""
+    return [] if 0 <= value <= 1 else [f"field 'alpha' must be in [0, 1], got {value}"]
+
+
+def wrong_mixup(augment: dict[str, Any], views: int) -> list[str]:
+    """Return what is wrong with blended images where the teacher's outputs are kept."""
+    if not (augment.get("mixup") and views):
+        return []
+    return ["mixup blends images, so kept teacher outputs do not fit them: set 'views: 0' or leave mixup out"]
+
+
 @stages.register("train")
 @dataclass(frozen=True)
 class Train(Fitting):
@@ -117,10 +136,11 @@ class Train(Fitting):
 class Distill(Fitting):
     """Train a student on labels and on what a teacher says.
 
-    `method` is a loss at the weights of its paper: `kd`, the default, is `alpha * T^2 * KL(teacher_T || student_T) + (1
-    - alpha) * CE` (Hinton et al., 2015) with the fields `temperature` and `alpha`. `losses` instead is a list of them
-    with fields and `weight`, as in `[{dkd: {beta: 8}}, {review: {weight: 0.6}}]`, beside the loss on the labels at
-    weight 1 (`{supervised: {weight: 0.5}}` changes it). Losses on features name modules by path or pair them
+    `method` is a loss at the weights of its paper: `kd` is `alpha * T^2 * KL(teacher_T || student_T) + (1 - alpha) *
+    CE` (Hinton et al., 2015) with the fields `temperature` and `alpha` (0.7), either of which, if set, means `kd` where
+    no method is named. `auto`, the default, chooses by the kind of pair (`train.auto`) and says why. `losses` instead
+    is a list with fields and `weight`, as in `[{dkd: {beta: 8}}, {review: {weight: 0.6}}]`, beside the loss on the
+    labels at weight 1 (`{supervised: {weight: 0.5}}` changes it). Losses on features name modules by path or pair them
     themselves.
 
     With `views` above 0 the teacher runs once per image and view and its outputs are kept on disk; with 0, or where
@@ -132,10 +152,10 @@ class Distill(Fitting):
     later: ClassVar[tuple[str, ...]] = ("method", "losses", "teacher_weights", "vote")
 
     teacher: str | tuple[str, ...]
-    temperature: float = 4.0
-    alpha: float = 0.7
+    temperature: float = USUAL_TEMPERATURE
+    alpha: float | None = None
     views: int = 8
-    method: str = "kd"
+    method: str = "auto"
     losses: tuple[str | dict[str, Any], ...] = ()
     teacher_weights: tuple[float, ...] = ()
     vote: Literal["mean", "confidence"] = "mean"
@@ -145,20 +165,28 @@ class Distill(Fitting):
         """The names of the teachers."""
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
 
+    @property
+    def undecided(self) -> bool:
+        """True where the losses are chosen by the kind of pair, once the networks are known."""
+        return self.method == "auto" and not self.losses and not self._plain
+
+    @property
+    def _plain(self) -> bool:
+        """True where a field of plain distillation is set."""
+        return self.alpha is not None or self.temperature != USUAL_TEMPERATURE
+
     def check(self) -> list[str]:
         """Return the fields that are wrong."""
-        wrong = super().check()
-        if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            wrong.append(f"field 'temperature' must be above 0, got {self.temperature}")
-        if not 0 <= self.alpha <= 1:
-            wrong.append(f"field 'alpha' must be in [0, 1], got {self.alpha}")
+        wrong = super().check() + wrong_temperature(self.temperature)
+        if self.alpha is not None:
+            wrong += wrong_alpha(self.alpha)
         wrong += self._wrong_teachers()
-        if (self.method != "kd" or self.losses) and (self.temperature, self.alpha) != (4.0, 0.7):
+        if (self.method not in ("auto", "kd") or self.losses) and self._plain:
             wrong.append(
                 "fields 'temperature' and 'alpha' belong to the method 'kd'; of another loss they are set in 'losses', "
                 "as in losses: [{dkd: {temperature: 4}}]"
             )
-        if self.losses and self.method != "kd":
+        if self.losses and self.method != "auto":
             wrong.append("fields 'method' and 'losses' say the same thing twice: leave one of them out")
         try:
             return wrong + self._wrong_losses(self.objective())
@@ -190,11 +218,7 @@ class Distill(Fitting):
             wrong.append(f"field 'losses': none of them learns from the teacher; these do: {', '.join(teaching())}")
         if objective.features and len(self.teachers) > 1:
             wrong.append("losses on features need one teacher; several teachers speak through their logits")
-        if self.augment.get("mixup") and self.views and not objective.features:
-            wrong.append(
-                "mixup blends images, so kept teacher outputs do not fit them: set 'views: 0' or leave mixup out"
-            )
-        return wrong
+        return wrong + ([] if objective.features else wrong_mixup(self.augment, self.views))
 
     def objective(self) -> "Objective":
         """Return the weighted sum of all losses."""
@@ -202,7 +226,10 @@ class Distill(Fitting):
 
         if self.losses:
             return objective_of(read_terms(self.losses), self.label_smoothing)
-        terms, labels = kd_terms(self.temperature, self.alpha) if self.method == "kd" else method_terms(self.method)
+        if self.method in ("auto", "kd"):
+            terms, labels = kd_terms(self.temperature, USUAL_ALPHA if self.alpha is None else self.alpha)
+        else:
+            terms, labels = method_terms(self.method)
         return objective_of(terms, self.label_smoothing, labels)
 
 
@@ -224,9 +251,7 @@ class Mutual(Fitting):
 
     def check(self) -> list[str]:
         """Return the fields that are wrong."""
-        wrong = super().check()
-        if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            wrong.append(f"field 'temperature' must be above 0, got {self.temperature}")
+        wrong = super().check() + wrong_temperature(self.temperature)
         if not self.weight > 0:
             wrong.append(f"field 'weight' must be above 0, got {self.weight}")
         if self.peer is None and self.peer_arguments:

@@ -42,7 +42,7 @@ class Teacher(Companion):
         self.seconds = 0.0
         """Spent by this process on running the teacher on training images."""
         self._mode: Mode | None = None
-        facts = [model.key or _content(self.module), fingerprint, asdict(loader.augment)]
+        facts = [model.key or _content(self.module), fingerprint, loader.augment.facts()]
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         self.folder = cache / "teacher" / name
         self._views: dict[int, np.ndarray] = {}
@@ -97,7 +97,7 @@ class Teacher(Companion):
     def mode(self) -> Mode:
         """Return the arithmetic the teacher answers in, chosen at the first call."""
         if self._mode is None:
-            self._mode = fastest(self.module, self.spec, 128, self.loader.device, self._cache)
+            self._mode = fastest(self.module, self.spec, self.spec.at_once(128), self.loader.device, self._cache)
         return self._mode
 
     def outputs(self, images: Tensor) -> Tensor:
@@ -134,10 +134,11 @@ class Teacher(Companion):
         return self._views[view]
 
     def _compute(self, view: int, path: Path) -> None:
-        batches = self.loader.in_order(view, batch=500)
-        total = -(-len(self.loader.split) // 500)
+        at_once = self.spec.at_once(500)
+        batches = self.loader.in_order(view, batch=at_once)
+        total = -(-len(self.loader.split) // at_once)
         label, begin = f"teacher, view {view + 1}", time.monotonic()
-        parts = [self.outputs(b.images).cpu().numpy() for b in self.progress.track(batches, total, label)]
+        parts = [halves(self.outputs(b.images).cpu().numpy()) for b in self.progress.track(batches, total, label)]
         keep(path, np.concatenate(parts))
         self.seconds += time.monotonic() - begin
 
@@ -196,13 +197,20 @@ def _losses(logits: Tensor, targets: Tensor) -> Tensor:
     return -picked * counted
 
 
-def keep(path: Path, outputs: NDArray[np.float32]) -> None:
-    """Write a teacher's outputs as FP16, those beyond its range as its largest; raise `TrainingError` on NaN."""
+def keep(path: Path, outputs: NDArray[np.floating]) -> None:
+    """Write a teacher's outputs as `halves` gives them."""
+    with atomic_write(path) as file:
+        np.save(file, halves(outputs), allow_pickle=False)
+
+
+def halves(outputs: NDArray[np.floating]) -> NDArray[np.float16]:
+    """Return outputs as FP16, those beyond its range as its largest; raise `TrainingError` on NaN."""
     if np.isnan(outputs).any():
         raise TrainingError("the teacher's outputs are not numbers (NaN): look at its own training, or its weights")
+    if outputs.dtype == np.float16:
+        return outputs
     largest = np.finfo(np.float16).max
-    with atomic_write(path) as file:
-        np.save(file, outputs.clip(-largest, largest).astype(np.float16), allow_pickle=False)
+    return outputs.clip(-largest, largest).astype(np.float16)
 
 
 def _content(module: nn.Module) -> str:

@@ -108,7 +108,8 @@ class Lesson:
         """Return the seconds that this process spent on teachers, and those that kept outputs have saved it."""
         begin = sum(teacher.seconds for teacher in self.taught_by)
         kept = all(teacher.kept for teacher in self.taught_by)
-        images = torch.from_numpy(self.ctx.data.train.read(np.arange(min(256, len(self.loader.split))))[0])
+        few = np.arange(min(self.loader.spec.at_once(256), len(self.loader.split)))
+        images = torch.from_numpy(self.ctx.data.train.read(few)[0])
         images = images.permute(0, 3, 1, 2).to(self.loader.device)
         once = sum(_seconds(teacher, images) for teacher in self.taught_by) / len(images)
         whole = once * len(self.loader) * self.loader.batch * epochs
@@ -125,11 +126,16 @@ def lesson_of(
 ) -> Lesson | None:
     """Return the lesson of a stage with a teacher: its own field's, or the one `given`; None where there is none."""
     if isinstance(stage, Distill):
-        models = [ctx.references[f"${name.removeprefix('$')}"] for name in stage.teachers]
-        lesson = Lesson(student, models, objective, loader, ctx)
+        lesson = Lesson(student, teachers_of(stage, ctx), objective, loader, ctx)
         lesson.weights, lesson.confidence = stage.teacher_weights, stage.vote == "confidence"
         return lesson
     return Lesson(student, [given], objective, loader, ctx) if given is not None else None
+
+
+def teachers_of(stage: Distill, ctx: Context) -> list[Model]:
+    """Return the networks that a stage learns from; raise `ConfigError` where one is an exported program."""
+    found = [ctx.references[f"${name.removeprefix('$')}"] for name in stage.teachers]
+    return [_network(model) for model in found]
 
 
 def peer_of(stage: Mutual, student: Model, loader: Loader, config: FitConfig, ctx: Context) -> Peer:
@@ -172,9 +178,14 @@ class Comparison:
         return {"agreement": self._agreed / self._count} if self._count else {}
 
 
-def _teacher(model: Artifact, ctx: Context, loader: Loader) -> Teacher:
+def _network(model: Artifact) -> Model:
     if not isinstance(model, Model):
         raise ConfigError("field 'teacher' names an exported program; name the network it came from")
+    return model
+
+
+def _teacher(artifact: Artifact, ctx: Context, loader: Loader) -> Teacher:
+    model = _network(artifact)
     require_same_task(model.signature, ctx.data)
     return Teacher(model, loader, ctx.data.fingerprint, ctx.cache, ctx.progress)
 

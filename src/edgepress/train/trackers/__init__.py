@@ -1,0 +1,1 @@
+"""Where a training is told of: one file per tracker."""

@@ -1,0 +1,36 @@
+"""What a training takes of the machine while it runs."""
+
+import contextlib
+from typing import Any
+
+import torch
+
+
+class Usage:
+    """Processor time and memory of this process, memory of the machine, and of the GPU where the network lies on one.
+
+    Without psutil there is nothing to tell; the share of a GPU that is busy needs its vendor's library (`pynvml`).
+    """
+
+    def __init__(self) -> None:
+        self._process: Any = None
+        with contextlib.suppress(ModuleNotFoundError):
+            import psutil
+
+            self._process = psutil.Process()
+            self._process.cpu_percent()  # counts from here on
+
+    def values(self) -> dict[str, float]:
+        """Return percent (100: one processor; of memory: all of it) and megabytes by name."""
+        found: dict[str, float] = {}
+        if self._process is not None:
+            import psutil
+
+            found["system/cpu_percent"] = self._process.cpu_percent()
+            found["system/memory_mb"] = self._process.memory_info().rss / 1e6
+            found["system/machine_memory_percent"] = psutil.virtual_memory().percent
+        if torch.cuda.is_available():
+            found["system/gpu_memory_mb"] = torch.cuda.memory_allocated() / 1e6
+            with contextlib.suppress(ModuleNotFoundError, RuntimeError):
+                found["system/gpu_percent"] = float(torch.cuda.utilization())
+        return found

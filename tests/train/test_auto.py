@@ -1,0 +1,51 @@
+"""What `distill` does where no method is named."""
+
+from dataclasses import replace
+
+import pytest
+
+from edgepress.core.artifact import Builder
+from edgepress.train.auto import CHOICES, chosen, family_of, kind_of
+from edgepress.train.stages import Distill
+
+STAGE = Distill(epochs=1, teacher="$teacher", model="cifar_resnet8")
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("cifar_resnet20", "resnet"),
+        ("resnet8x4", "resnet"),
+        ("timm:resnet18.a1_in1k", "resnet"),
+        ("torchvision:mobilenet_v2", "mobilenet"),
+        ("mobilenet_v3_small", "mobilenet"),
+        ("vgg13", "vgg"),
+        ("my.own:network", "my.own:network"),
+    ],
+)
+def test_the_family_is_read_from_the_name(name: str, family: str) -> None:
+    assert family_of(Builder(name)) == family
+
+
+def test_the_kind_of_a_pair_decides() -> None:
+    resnet, other = Builder("resnet50"), Builder("vgg13")
+    assert kind_of(Builder("cifar_resnet8"), [resnet]) == "same family"
+    assert kind_of(Builder("cifar_resnet8"), [other]) == "other family"
+    assert kind_of(Builder("cifar_resnet8"), [resnet, other]) == "several teachers"
+
+
+def test_every_choice_is_a_recipe_that_checks() -> None:
+    for choice in CHOICES.values():
+        assert replace(STAGE, losses=choice.losses).check() == []
+
+
+def test_nothing_said_is_undecided_and_anything_said_is_not() -> None:
+    assert STAGE.undecided and STAGE.check() == []
+    assert not replace(STAGE, method="kd").undecided
+    assert not replace(STAGE, alpha=0.5).undecided
+    assert not replace(STAGE, losses=("dkd",)).undecided
+
+
+def test_the_reason_names_the_kind() -> None:
+    stage, why = chosen(STAGE, Builder("vgg8"), [Builder("resnet50")])
+    assert not stage.undecided and "other family" in why
