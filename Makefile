@@ -30,8 +30,8 @@ $(BIN)/uv:
 demo: $(STAMP) ## run the whole chain on real digits: table, HTML report, bundle
 	@$(BIN)/edgepress demo
 
-test: $(STAMP) ## run the tests
-	@$(PY) -m pytest
+test: $(STAMP) ## run the tests, as many at a time as there are cores
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --dist loadfile
 
 check: lint types test ## lint, types, tests: what to run before a commit
 

@@ -22,7 +22,7 @@ from edgepress.measure.rows import Row
 from edgepress.recipes.recipe import dump_recipe, read_recipe
 
 WEIGHTS = "weights/resnet_cifar10"
-TEACHER, START = "resnet56-4bfd9763.th", "resnet20-12fca82f.th"
+TEACHER = "resnet56-4bfd9763.th"
 Seeds = Mapping[str, tuple[int, ...]]
 """The seeds to run, by recipe."""
 
@@ -57,11 +57,7 @@ class Job:
 
     def sets(self) -> list[str]:
         """Return what is set over the file: name, seed, and where the teacher's weights lie."""
-        own = [f"name={self.name}", f"seed={self.seed}"]
-        if self.recipe.endswith(("-kd", "-qat")):
-            own.append(f"teacher.weights={public_weights(TEACHER)}")
-            own.append(f"start.weights={public_weights(START)}")
-        return own
+        return [f"name={self.name}", f"seed={self.seed}", *public_sets(self.path)]
 
 
 def measure(options: Options, seeds: Seeds) -> list[Row]:
@@ -94,6 +90,17 @@ def remember(path: Path, files: dict[str, dict[str, object]]) -> None:
     """Add the chosen files to those that other figures have chosen; `benchmarks.zoo` copies them."""
     known = json.loads(path.read_text()) if path.exists() else {}
     write_json(path, known | files)
+
+
+def public_sets(recipe: Path) -> list[str]:
+    """Return what tells the stages of a recipe file that load a public checkpoint where it lies."""
+    import yaml
+
+    loads = [
+        fields for stage in yaml.safe_load(recipe.read_text())["stages"] for fields in [stage.get("load")] if fields
+    ]
+    public = [fields for fields in loads if str(fields["weights"]).startswith(WEIGHTS)]
+    return [f"{fields['name']}.weights={public_weights(Path(fields['weights']).name)}" for fields in public]
 
 
 def public_weights(name: str) -> Path:

@@ -22,6 +22,7 @@ from edgepress.models.build import new_model
 from edgepress.recipes.keys import stage_key
 from edgepress.recipes.recipe import Step, dump_recipe, parse_recipe, read_recipe
 from edgepress.train.objectives.base import objectives
+from edgepress.train.trackers.base import trackers
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted([*ROOT.glob("recipes/*.yaml"), *ROOT.glob("benchmarks/recipes/*.yaml")])
@@ -31,6 +32,7 @@ REQUIRED: dict[str, Any] = {
     "teacher": "$teacher",
     "root": "photos",
     "budget": {"macs": 1_000_000},
+    "models": ["cifar_resnet8"],
 }
 """Values for fields without a default, by the field's name."""
 
@@ -45,7 +47,7 @@ def smallest(cls: type) -> Any:
     return parse(cls, {name: REQUIRED[name] for name in needed})
 
 
-CONFIGS = [(registry, name) for registry in (stages, measures, objectives, datasets) for name in registry]
+CONFIGS = [(registry, name) for registry in (stages, measures, objectives, datasets, trackers) for name in registry]
 
 
 @pytest.mark.parametrize(("registry", "name"), CONFIGS, ids=[f"{r.kind}-{n}" for r, n in CONFIGS])

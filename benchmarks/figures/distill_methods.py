@@ -7,7 +7,7 @@ allow. The table says what the default of `distill` goes by; `val_top1` decides,
 import json
 from typing import Any
 
-from benchmarks.accuracy import START, TEACHER, public_weights
+from benchmarks.accuracy import public_sets
 from benchmarks.base import RECIPES, Options
 from benchmarks.distilling import done, over_seeds, score
 from benchmarks.figures.distill_pairs import methods
@@ -29,6 +29,7 @@ def ways() -> dict[str, list[Any]]:
 def measure(options: Options) -> list[Row]:
     """Train what is not trained yet and return all rows."""
     rows: list[Row] = []
+    path = RECIPES / "distill-methods.yaml"
     for student, (model, lr) in STUDENTS.items():
         for method, losses in ways().items():
             sets = [f"name=distill-{student}-{method}", f"student.losses={json.dumps(losses)}"]
@@ -37,8 +38,8 @@ def measure(options: Options) -> list[Row]:
                 for stage in ("alone", "student")
                 for key, value in (("model", model), ("lr", lr))
             ]
-            sets += [f"teacher.weights={public_weights(TEACHER)}", f"start.weights={public_weights(START)}"]
-            found = done(recipe(RECIPES / "distill-methods.yaml", sets, options.quick), options).rows
+            sets += public_sets(path)
+            found = done(recipe(path, sets, options.quick), options).rows
             labels = {"alone": "alone", "student": method} if method == "kd" else {"student": method}
             for label, name in labels.items():
                 for metric, split in (("top1", "test"), ("val_top1", "val")):

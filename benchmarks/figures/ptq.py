@@ -1,4 +1,5 @@
-"""`ptq`: the public ResNet-20 and ResNet-56 in INT8, and ResNet-20 with 4-bit weights, without any training.
+"""`ptq`: the public ResNet-20 and ResNet-56 in INT8, ResNet-20 with 4-bit weights and with bits under a budget, without
+any training.
 
 512 images of the train split calibrate. The settings are those that the validation split preferred; the test split
 is looked at once, by the exported file. `seconds` is processor time of the quantization alone, on one thread.
@@ -12,13 +13,14 @@ from benchmarks.base import Options
 from benchmarks.side_by_side import CALIBRATE, public, top1
 from edgepress.export.onnx import export_onnx
 from edgepress.measure.rows import Row
-from edgepress.quantize.config import QuantizeConfig
+from edgepress.quantize.config import Budget, QuantizeConfig
 from edgepress.quantize.ptq import quantize
 
 CHOSEN = {
     "resnet20-int8-ptq": ("resnet20", QuantizeConfig()),
     "resnet56-int8-ptq": ("resnet56", QuantizeConfig()),
     "resnet20-w4a8-ptq": ("resnet20", QuantizeConfig(weights=4, rounding="learned")),
+    "resnet20-budget-ptq": ("resnet20", QuantizeConfig(rounding="learned", budget=Budget(bytes=112_000))),
 }
 """Artifact, network and settings."""
 

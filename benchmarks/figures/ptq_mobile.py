@@ -4,7 +4,7 @@ training, by ONNX Runtime's static quantization, NNCF and edgepress.
 The epochs are what two cores allow; the figure asks what INT8 costs a trained network, not how good the network is.
 """
 
-from benchmarks.accuracy import TEACHER, public_weights
+from benchmarks.accuracy import public_sets
 from benchmarks.base import RECIPES, Options
 from benchmarks.job import patiently, recipe
 from benchmarks.side_by_side import CALIBRATE, compare
@@ -12,7 +12,7 @@ from edgepress.measure.rows import Row
 from edgepress.models.structure import load_model
 from edgepress.recipes.runner import Options as RunOptions
 
-EPOCHS = {"mobilenet_v3_small": 12, "mobilenet_v2": 6, "efficientnet_b0": 4}
+EPOCHS = {"mobilenet_v3_small": 5, "mobilenet_v2": 3, "efficientnet_b0": 2}
 
 
 def measure(options: Options) -> list[Row]:
@@ -23,9 +23,9 @@ def measure(options: Options) -> list[Row]:
     images = data.calibration(64 if options.quick else CALIBRATE, 0)
     rows: list[Row] = []
     for name, epochs in EPOCHS.items():
-        sets = [f"name=cifar10-{name}", f"student.model={name}", f"student.epochs={epochs}"]
-        sets.append(f"teacher.weights={public_weights(TEACHER)}")
-        wanted = recipe(RECIPES / "cifar10-network.yaml", sets, options.quick)
+        path = RECIPES / "cifar10-network.yaml"
+        sets = [f"name=cifar10-{name}", f"student.model={name}", f"student.epochs={epochs}", *public_sets(path)]
+        wanted = recipe(path, sets, options.quick)
         result = patiently(wanted, options.work / "runs", RunOptions(command=options.command))
         rows += compare(name, load_model(result.shelves["student"].folder), data, images, options)
     return rows

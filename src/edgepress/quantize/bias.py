@@ -29,7 +29,16 @@ def correct_biases(graph_module: fx.GraphModule, quantizers: dict[str, Quantizer
         _Correction(graph_module, means.found).run(inputs)
 
 
-def _channel_mean(node: fx.Node, output: Tensor) -> Tensor:
+def shifted(node: fx.Node, bias: Tensor, expected: Tensor, output: Tensor) -> Tensor:
+    """Add to `bias`, in place, what gives each channel of `output` the mean `expected` (`channel_mean`); return the
+    output with it. `node` is a convolution or a linear layer."""
+    shift = (expected - channel_mean(node, output)).to(output.dtype)
+    bias.add_(shift)
+    return output + (shift if node.target is aten.linear.default else shift.view(-1, *[1] * (output.dim() - 2)))
+
+
+def channel_mean(node: fx.Node, output: Tensor) -> Tensor:
+    """Return the mean of each channel of what `node` gives, float64."""
     axis = output.dim() - 1 if node.target is aten.linear.default else 1
     return output.double().mean([d for d in range(output.dim()) if d != axis])
 
@@ -44,7 +53,7 @@ class _Means(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         output = super().run_node(n)
         if n.target in WITH_BIAS:
-            self.found[n] = _channel_mean(n, output)
+            self.found[n] = channel_mean(n, output)
         return output
 
 
@@ -61,6 +70,4 @@ class _Correction(fx.Interpreter):
         bias = parameter_of(self.graph_module, bias_node)
         if bias is None or len(bias_node.users) != 1:  # type: ignore[union-attr]
             return output
-        shift = (self.means[n] - _channel_mean(n, output)).to(output.dtype)
-        bias.add_(shift)
-        return output + (shift if n.target is aten.linear.default else shift.view(-1, *[1] * (output.dim() - 2)))
+        return shifted(n, bias, self.means[n], output)

@@ -8,7 +8,10 @@ those by which ONNX Runtime fuses quantize/dequantize pairs into integer kernels
 - *moving* operations (max-pool, reshape, slice ...) hold the codes they are given, so they share scale and zero point;
 - *clamps* at 0 vanish into the zero point of the quantizer after them, so the value before them is not rounded.
 
-What the table does not name stays in floating point.
+What the table does not name stays in floating point, and the record of the quantization names it. Of what segmentation
+networks use that is bilinear resizing and transposed convolution: ONNX Runtime 1.31 runs both in floating point between
+a dequantization and a quantization, whatever surrounds them. Nearest-neighbor resizing of codes takes two thirds of the
+time that it takes with both roundings around it (24 channels from 90x120 to 180x240: 0.94 and 1.40 ms).
 """
 
 import operator

@@ -23,6 +23,7 @@ from edgepress.export.graph import Folded, parameter_of
 from edgepress.quantize.observe import weight_range
 from edgepress.quantize.place import FIXED_RANGES
 from edgepress.quantize.ptq import observe, round_biases
+from edgepress.quantize.rounding import quantizer_of
 
 Learn = Literal["narrow", "all"]
 NORMS: dict[int, type[nn.Module]] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}
@@ -198,8 +199,7 @@ def _free(graph_module: fx.GraphModule) -> list[Quantizer]:
 def _weight_quantizer(graph_module: fx.GraphModule, node: fx.Node) -> Quantizer | None:
     """Return the quantizer through which a weighted operation reads a stored weight."""
     source = node.args[1] if node.op == "call_function" and len(node.args) > 1 else None
-    if not isinstance(source, fx.Node) or source.op != "call_module" or not source.all_input_nodes:
+    quantizer = quantizer_of(graph_module, source)
+    if quantizer is None or not source.all_input_nodes:  # type: ignore[union-attr]
         return None
-    module = graph_module.get_submodule(str(source.target))
-    stored = parameter_of(graph_module, source.all_input_nodes[0]) is not None
-    return module if stored and isinstance(module, Quantizer) else None
+    return quantizer if parameter_of(graph_module, source.all_input_nodes[0]) is not None else None  # type: ignore[union-attr]

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from edgepress.export.fake import Quantizer
 from edgepress.export.graph import aten, parameter_of
-from edgepress.quantize.bias import WITH_BIAS
+from edgepress.quantize.bias import WITH_BIAS, channel_mean, shifted
 
 ROWS = 2**15
 """Positions of the calibration images that the moments of a layer are taken from."""
@@ -119,7 +119,8 @@ class _SideBySide(fx.Interpreter):
                 self.env = quantized
                 quantized[node] = self.run_node(node)
                 if layer is not None and layer.bias is not None and self.correct_biases:
-                    quantized[node] = _shift(layer, floating[node], quantized[node])
+                    expected = channel_mean(node, floating[node])
+                    quantized[node] = shifted(node, layer.bias, expected, quantized[node])
             for last in self.user_to_last_uses.get(node, []):
                 floating.pop(last, None)
                 quantized.pop(last, None)
@@ -171,18 +172,6 @@ def quantizer_of(graph_module: fx.GraphModule, node: Any) -> Quantizer | None:
         return None
     module = graph_module.get_submodule(str(node.target))
     return module if isinstance(module, Quantizer) else None
-
-
-def _shift(layer: _Layer, expected: Tensor, got: Tensor) -> Tensor:
-    """Correct the bias so that each channel keeps its mean; return the corrected output."""
-    assert layer.bias is not None
-    axis = got.dim() - 1 if layer.node.target is aten.linear.default else 1
-    rest = [d for d in range(got.dim()) if d != axis]
-    shift = (expected.double().mean(rest) - got.double().mean(rest)).to(got.dtype)
-    layer.bias.add_(shift)
-    shape = [1] * got.dim()
-    shape[axis] = -1
-    return got + shift.view(shape)
 
 
 def _moments(layer: _Layer, x: Tensor, rounded: Tensor, centered: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,6 +7,9 @@ from edgepress.core.artifact import Artifact, Model
 from edgepress.core.stage import Context, Stage, stages
 from edgepress.quantize.config import Budget, EstimatorName, Granularity, QuantizeConfig, RangeName
 
+CLIMBED = ("bias_correction", "weight_ranges", "equalization", "rounding")
+"""The methods that `max_drop` tries one by one."""
+
 
 @stages.register("quantize")
 @dataclass(frozen=True)
@@ -62,6 +65,14 @@ class Quantize(Stage):
             problems.append(f"max_drop: points that the score may fall by, 0 or more; got {self.max_drop:g}")
         if self.validate < 0:
             problems.append(f"validate: a number of images, 0 for all; got {self.validate}")
+        if self.validate and self.max_drop is None:
+            problems.append("validate: nothing is scored without `max_drop`: give one, or leave it out")
+        if self.max_drop is not None:
+            problems += [
+                f"{each.name}: the ladder of `max_drop` decides this itself: leave one of the two out"
+                for each in fields(self)
+                if each.name in CLIMBED and getattr(self, each.name) != each.default
+            ]
         return problems
 
     def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
