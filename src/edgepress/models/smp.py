@@ -1,5 +1,6 @@
 """Networks of segmentation_models_pytorch (MIT): U-Net, FPN, DeepLabV3+ and others on its own and timm's encoders."""
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ def smp_model(name: str, classes: int, channels: int, arguments: Mapping[str, An
     it does not know, `EdgepressError` where published weights cannot be had.
     """
     try:
-        import segmentation_models_pytorch as smp
+        smp: Any = importlib.import_module("segmentation_models_pytorch")
     except ModuleNotFoundError:
         raise MissingExtraError(f"model 'smp:{name}'", "segment") from None
     known = {arch.__name__.lower(): arch for arch in smp.MODEL_ARCHITECTURES_MAPPING.values()}

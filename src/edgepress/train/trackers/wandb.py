@@ -1,5 +1,6 @@
 """The tracker `wandb`: Weights & Biases, kept on this machine or sent."""
 
+import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Wandb(Tracker):
     def open(self, training: Training) -> Recorder:
         """Start a run; raise `MissingExtraError` where the library is absent."""
         try:
-            import wandb
+            wandb: Any = importlib.import_module("wandb")
         except ModuleNotFoundError:
             raise MissingExtraError("the tracker 'wandb'", "track") from None
         mode: Any = self.mode or os.environ.get("WANDB_MODE") or "offline"
@@ -54,10 +55,10 @@ class Wandb(Tracker):
     def failures(self) -> tuple[type[Exception], ...]:
         """Return the errors that end this record and not the training."""
         try:
-            from wandb.errors import Error
+            errors: Any = importlib.import_module("wandb.errors")
         except ImportError:
             return FAILURES
-        return (*FAILURES, Error)
+        return (*FAILURES, errors.Error)
 
 
 class _Run(Recorder):
