@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ def test_only_the_main_process_speaks(pairs: Path) -> None:
 
 
 def test_a_process_that_dies_stops_the_other_and_one_process_goes_on(tmp_path: Path, pairs: Path) -> None:
+    # In the memory layout of the others, which a stopwatch has chosen: dropout draws its mask in the order of memory.
+    shutil.copytree(pairs / "cache", tmp_path / "cache")
     codes = together(2, train_and_die, BASE, tmp_path, 13)
     assert codes == [TrainingError.exit_code, -9]
     assert "process 0 of 2 has lost the others" in (tmp_path / "error-0.txt").read_text()
@@ -83,7 +86,9 @@ def test_a_process_that_dies_stops_the_other_and_one_process_goes_on(tmp_path: P
     alone({"train": BASE}, tmp_path, {})
     resumed = torch.load(tmp_path / "train-1-0.pt", weights_only=True)
     for key, value in torch.load(pairs / "train-1-0.pt", weights_only=True).items():
-        torch.testing.assert_close(resumed[key], value, rtol=1e-3, atol=1e-4, msg=key)
+        torch.testing.assert_close(
+            resumed[key], value, rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}"
+        )
     found = json.loads((tmp_path / "train-1-0.json").read_text())
     assert [record["epoch"] for record in found["log"]] == [1, 2, 3] and found["steps"][0]["step"] == 13
 
