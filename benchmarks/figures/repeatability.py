@@ -13,7 +13,7 @@ LEAST = 0.3
 def measure(options: Options) -> list[Row]:
     """Return the widest and the median disagreement of a ratio, in percent."""
     name, size = ("mobilenet_v3_small", 32) if options.quick else ("mobilenet_v2", 224)
-    runs = [one(options, name, size, again)[0] for again in ("-first", "-second")]
+    runs = [one(options, name, size, again=again)[0] for again in ("-first", "-second")]
     times = [{result.cell.name: result.ms for result in run if result.ms and result.ms > LEAST} for run in runs]
     shared = sorted(set(times[0]) & set(times[1]))
     off = sorted(

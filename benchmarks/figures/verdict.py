@@ -6,12 +6,12 @@ The matrices are those of the figure `matrix`, made first where they are not the
 import numpy as np
 
 from benchmarks.base import Options
-from benchmarks.figures.matrix import chosen, measured, one
+from benchmarks.figures.matrix import BUDGET, chosen, measured, one
 from edgepress.measure import matrix
 from edgepress.measure.cell import EAGER
 from edgepress.measure.matrix import Judge
 from edgepress.measure.rows import Row
-from edgepress.measure.verdict import Budget, judge
+from edgepress.measure.verdict import float_score, judge
 
 RIVALS = 4
 """So many of the fastest files are measured again beside the chosen one."""
@@ -22,19 +22,21 @@ def measure(options: Options) -> list[Row]:
     found: list[Row] = []
     for name, size in chosen(options):
         results, store = one(options, name, size)
-        said = judge(results, Budget(drop=None))
+        said = judge(results, BUDGET)
         if said.chosen is None:
             continue
-        good = [result for result in results if result.ms is not None and result.cell.runtime != EAGER]
+        best = float_score(results)
+        files = [result for result in results if result.ms is not None and result.cell.runtime != EAGER]
+        good = [result for result in files if not BUDGET.broken(result, best)]
         rivals = sorted(good, key=lambda result: result.ms or 0.0)[:RIVALS]
         pair = list(dict.fromkeys(result.cell for result in (said.chosen, *rivals)))
-        images = np.load(store / "images.npy")
+        images = np.load(store / "seen.npy")
         by = Judge(images, np.zeros(len(images), np.int64), "classification", 10)
         measured(pair, by, options, store / "verdict")
         anew = matrix.results(pair, store / "verdict")
-        best = min(result.ms for result in anew if result.ms is not None)
+        fastest = min(result.ms for result in anew if result.ms is not None)
         about = {"n": len(pair), "threads": 1, "batch": 1}
         about |= {"runtime": said.chosen.cell.runtime, "precision": said.chosen.cell.precision}
-        found.append(options.row(f"{name}-{size}", "verdict", (anew[0].ms or 0.0) / best, "ratio", "lower", **about))
+        found.append(options.row(f"{name}-{size}", "verdict", (anew[0].ms or 0.0) / fastest, "ratio", "lower", **about))
     worst = max((row.value for row in found), default=0.0)
     return [*found, options.row("verdict", "worst", worst, "ratio", "lower", n=len(found))]

@@ -113,6 +113,19 @@ def test_the_fingerprint_follows_content_and_split_not_the_path(tmp_path: Path) 
     assert len({base, *others}) == 6
 
 
+def test_images_are_enlarged_as_they_are_read(tmp_path: Path) -> None:
+    torchvision_folder(tmp_path)
+    plain, large = (Cifar10(root=str(tmp_path), val=20, size=size).load() for size in (None, 96))
+    assert (large.input.height, large.input.width, large.input.mean) == (96, 96, plain.input.mean)
+    assert plain.fingerprint != large.fingerprint and plain.train.resident and not large.train.resident
+    few = np.array([3, 1])
+    (small, names), (images, same) = plain.val.read(few), large.val.read(few)
+    assert images.shape == (2, 96, 96, 3) and images.dtype == np.uint8 and names.tolist() == same.tolist()
+    assert (images[:, 1::3, 1::3] == small).all(), "the middle of nine pixels is the one they came from"
+    with pytest.raises(ValueError, match="size must be 8 to 1024 pixels"):
+        Cifar10(size=4)
+
+
 def test_limits_keep_every_class(tmp_path: Path) -> None:
     torchvision_folder(tmp_path)
     data = Cifar10(root=str(tmp_path), val=20, limit=10, limit_eval=10).load()

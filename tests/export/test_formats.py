@@ -109,11 +109,11 @@ def test_a_bundle_changes_its_engine_without_its_network() -> None:
 
 @needs("openvino")
 def test_a_converted_file_that_differs_is_not_given_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgepress.export.convert import converters
+    from edgepress.export.convert import Conversion, conversions
     from edgepress.export.openvino import to_openvino
 
     other = export_onnx(make("Residual"), images(24))
     wrong = dataclasses.replace(export_onnx(quantized("Residual"), images(24)), precision="fp32")
-    monkeypatch.setitem(converters._found, "openvino", lambda program: to_openvino(wrong))
+    monkeypatch.setitem(conversions._found, "openvino", Conversion(lambda program: to_openvino(wrong)))
     with pytest.raises(ParityError, match="does not compute what the ONNX file does"):
         convert(other, "openvino", images(24))

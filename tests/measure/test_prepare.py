@@ -24,7 +24,7 @@ import edgepress.measure.workshop as workshop
 import os, signal, sys
 from pathlib import Path
 
-def export(model, format, images, to):
+def export(model, format, images, to, onnx):
     from edgepress.core.errors import EdgepressError
     if format == "ncnn":
         print("about to fail", file=sys.stderr, flush=True)

@@ -228,9 +228,9 @@ def _bundle(
     program, folder = load_program(given.text, runs)
     gate, able = None, list[str]()
     if data and wanted.runtimes:
-        from edgepress.export.convert import converters
+        from edgepress.export.convert import conversions
 
-        gate, able = _images(shop.store, data, program.signature)["gate"], list(converters)
+        gate, able = _images(shop.store, data, program.signature)["gate"], list(conversions)
     return from_bundle(given.name, folder, program.runtime, program.precision, gate, able, wanted, shop), (
         program.signature
     )

@@ -1,10 +1,13 @@
 """From an image of any size to the pixels a network sees: what `InputSpec.resize` means, in one place."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from edgepress.core.inputs import InputSpec
+from edgepress.data.base import Split
 
 _LONG = 16  # larger than this many times the pixels kept, an image is not resized as a whole
 
@@ -22,6 +25,31 @@ def fit(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
         image = image.resize((spec.width, spec.height), Image.Resampling.BILINEAR, source_box(image.size, spec))
     pixels = np.asarray(image).reshape(spec.height, spec.width, spec.channels)
     return pixels[:, :, ::-1].copy() if spec.color == "BGR" else pixels
+
+
+@dataclass(frozen=True, eq=False)
+class ResizedSplit:
+    """The images of `split` at the size of `spec`, resized as they are read."""
+
+    split: Split
+    spec: InputSpec
+
+    @property
+    def resident(self) -> bool:
+        """False: every reading resizes."""
+        return False
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def read(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return the resized images and the targets at `indices`, in that order."""
+        images, targets = self.split.read(indices)
+        shape = (len(images), self.spec.height, self.spec.width, self.spec.channels)
+        resized = np.empty(shape, np.uint8)
+        for number, image in enumerate(images):
+            resized[number] = fit(Image.fromarray(image.squeeze()), self.spec)
+        return resized, targets
 
 
 def source_box(size: tuple[int, int], spec: InputSpec) -> Box:

@@ -1,8 +1,8 @@
 """Formats made from an ONNX file alone: so a bundle can change its engine on a machine without its network."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from edgepress.core.artifact import Model, Program
 from edgepress.core.errors import EdgepressError, ParityError
 from edgepress.core.registry import Registry
-
-if TYPE_CHECKING:
-    from edgepress.export.parity import Bounds
+from edgepress.export.formats import formats
 
 HALF = 0.05
 """The rms difference allowed to an arithmetic of 16 bits (8 of mantissa in bfloat16), as a share of the rms of the
@@ -21,7 +19,36 @@ outputs."""
 Converter = Callable[[Program], Program]
 """Called with a program of ONNX Runtime; returns the unchecked program of another engine."""
 
-converters: Registry[Converter] = Registry("conversion of ONNX files", ("edgepress.export",))
+
+@dataclass(frozen=True)
+class Conversion:
+    """How a format is made of an ONNX file, and the rms difference allowed to its arithmetic where that has fewer
+    digits than float32 (None where it has not)."""
+
+    to: Converter
+    tolerance: float | None = None
+
+    def of(self, model: Model, plain: Program, samples: NDArray[np.uint8]) -> Program:
+        """Return `plain`, the ONNX file of `model`, in this format, once it passed the parity gate."""
+        from edgepress.export.parity import bounds_for, check
+
+        return check(model, self.to(plain), samples, bounds_for(model.precision, self.tolerance))
+
+
+conversions: Registry[Conversion] = Registry("conversion of ONNX files", ("edgepress.export",))
+
+
+def register_conversion(name: str, to: Converter, tolerance: float | None = None) -> None:
+    """Register the export format `name`, made by way of the ONNX file."""
+    conversion = conversions.register(name)(Conversion(to, tolerance))
+
+    def export(model: Model, samples: NDArray[np.uint8]) -> Program:
+        from edgepress.export.onnx import FILE, provenance, to_onnx
+
+        plain = Program(model.signature, "onnxruntime", model.precision, {FILE: to_onnx(model)}, provenance(model))
+        return conversion.of(model, plain, samples)
+
+    formats.register(name)(export)
 
 
 def convert(program: Program, to: str, samples: NDArray[np.uint8]) -> Program:
@@ -30,15 +57,16 @@ def convert(program: Program, to: str, samples: NDArray[np.uint8]) -> Program:
     `samples` are real images, uint8 `(N, height, width, channels)`. Raises `EdgepressError` for other bundles,
     `ParityError` where the new file differs.
     """
-    from edgepress.export.parity import FLOAT, INTEGER, compare
+    from edgepress.export.parity import bounds_for, compare
     from edgepress.runtime.predictor import EnginePredictor
 
     if program.runtime != "onnxruntime":
         raise EdgepressError(f"only an ONNX file is converted, this is for {program.runtime}; export the network")
-    converted = converters.get(to)(program)
+    conversion = conversions.get(to)
+    converted = conversion.to(program)
     expected, got = EnginePredictor(program)(samples), EnginePredictor(converted)(samples)
     parity = compare(program.signature.task, expected, got)
-    bounds = FLOAT if converted.precision == "fp32" else INTEGER
+    bounds = bounds_for(program.precision, conversion.tolerance)
     if not (parity["max_difference"] <= bounds.max_difference and parity["rms_difference"] <= bounds.rms_difference):
         raise ParityError(
             f"the {to} file does not compute what the ONNX file does: largest difference "
@@ -53,13 +81,6 @@ def joined(precision: str, arithmetic: str) -> str:
     return arithmetic or precision if precision == "fp32" else "+".join(filter(None, (precision, arithmetic)))
 
 
-def bounds_of(tolerance: float) -> "Bounds":
-    """Return what the parity gate lets pass of an arithmetic whose rms difference may be `tolerance`."""
-    from edgepress.export.parity import Bounds
-
-    return Bounds(max(0.1, 2 * tolerance), tolerance, 97.0)
-
-
 def from_onnx(program: Program, runtime: str, files: Mapping[str, bytes], precision: str = "", **about: Any) -> Program:
     """Return a program for `runtime` made of `program`; `about` says with what (the format's part of the provenance).
 
@@ -67,15 +88,3 @@ def from_onnx(program: Program, runtime: str, files: Mapping[str, bytes], precis
     """
     provenance = {**program.provenance, "format": {**about, "from": "onnx"}}
     return Program(program.signature, runtime, precision or program.precision, files, provenance)
-
-
-def through_onnx(model: Model, to: Converter, samples: NDArray[np.uint8], tolerance: float | None = None) -> Program:
-    """Export `model` by way of its ONNX file and `to`; return the program once it passed the parity gate.
-
-    `tolerance` is the rms difference allowed to an arithmetic of fewer digits than float32.
-    """
-    from edgepress.export.onnx import FILE, provenance, to_onnx
-    from edgepress.export.parity import check
-
-    plain = Program(model.signature, "onnxruntime", model.precision, {FILE: to_onnx(model)}, provenance(model))
-    return check(model, to(plain), samples, None if tolerance is None else bounds_of(tolerance))

@@ -10,13 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgepress.core.artifact import Model, Program
+from edgepress.core.artifact import Program
 from edgepress.core.errors import EdgepressError, MissingExtraError
-from edgepress.export.convert import HALF, converters, from_onnx, through_onnx
-from edgepress.export.formats import formats
+from edgepress.export.convert import HALF, from_onnx, register_conversion
 from edgepress.export.strides import pool_for_onnx_slices
 from edgepress.runtime.batches import last_line
 from edgepress.runtime.packed import onnx_file
@@ -24,7 +20,6 @@ from edgepress.runtime.packed import onnx_file
 SECONDS = 600
 
 
-@converters.register("ncnn")
 def to_ncnn(program: Program, arithmetic: str = "") -> Program:
     """Return a float ONNX program as one for ncnn, unchecked; `arithmetic` is "" for float32, else "bf16" or "fp16".
 
@@ -57,13 +52,5 @@ def to_ncnn(program: Program, arithmetic: str = "") -> Program:
     return from_onnx(program, "ncnn", files, arithmetic, name="ncnn")
 
 
-@formats.register("ncnn")
-def export_ncnn(model: Model, samples: NDArray[np.uint8]) -> Program:
-    """Return `model` for ncnn in float32, proven on `samples`."""
-    return through_onnx(model, to_ncnn, samples)
-
-
-@formats.register("ncnn-bf16")
-def export_ncnn_bf16(model: Model, samples: NDArray[np.uint8]) -> Program:
-    """Return `model` for ncnn, stored in 16 bits and computed in bfloat16, proven on `samples`."""
-    return through_onnx(model, partial(to_ncnn, arithmetic="bf16"), samples, HALF)
+register_conversion("ncnn", to_ncnn)
+register_conversion("ncnn-bf16", partial(to_ncnn, arithmetic="bf16"), HALF)

@@ -9,19 +9,14 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgepress.core.artifact import Model, Program
+from edgepress.core.artifact import Program
 from edgepress.core.errors import EdgepressError, MissingExtraError
-from edgepress.export.convert import HALF, converters, from_onnx, joined, through_onnx
-from edgepress.export.formats import formats
+from edgepress.export.convert import HALF, from_onnx, joined, register_conversion
 from edgepress.export.labels import labelled
 from edgepress.runtime.batches import last_line
 from edgepress.runtime.packed import onnx_file
 
 
-@converters.register("openvino")
 def to_openvino(program: Program, arithmetic: str = "") -> Program:
     """Return an ONNX program as one for OpenVINO, unchecked; `arithmetic` is "" for float32, else "bf16" or "fp16".
 
@@ -44,19 +39,6 @@ def to_openvino(program: Program, arithmetic: str = "") -> Program:
     return from_onnx(program, "openvino", files, precision, name="openvino", version=version)
 
 
-@formats.register("openvino")
-def export_openvino(model: Model, samples: NDArray[np.uint8]) -> Program:
-    """Return `model` for OpenVINO, computing in float32 or, if it is quantized, in integers, proven on `samples`."""
-    return through_onnx(model, to_openvino, samples)
-
-
-@formats.register("openvino-bf16")
-def export_openvino_bf16(model: Model, samples: NDArray[np.uint8]) -> Program:
-    """Return `model` for OpenVINO, whatever is not an integer computed in bfloat16, proven on `samples`."""
-    return through_onnx(model, partial(to_openvino, arithmetic="bf16"), samples, HALF)
-
-
-@formats.register("openvino-fp16")
-def export_openvino_fp16(model: Model, samples: NDArray[np.uint8]) -> Program:
-    """Return `model` for OpenVINO, whatever is not an integer computed in half precision, proven on `samples`."""
-    return through_onnx(model, partial(to_openvino, arithmetic="fp16"), samples, HALF)
+register_conversion("openvino", to_openvino)
+register_conversion("openvino-bf16", partial(to_openvino, arithmetic="bf16"), HALF)
+register_conversion("openvino-fp16", partial(to_openvino, arithmetic="fp16"), HALF)

@@ -63,12 +63,15 @@ def check(model: Model, program: Program, samples: NDArray[np.uint8], bounds: Bo
     return replace(program, parity={**parity, "images": float(len(samples))})
 
 
-def bounds_for(precision: str) -> Bounds:
-    """Return the bounds for a network of this precision, `fp32` or such as `w4a8`.
+def bounds_for(precision: str, tolerance: float | None = None) -> Bounds:
+    """Return the bounds for a network of this precision, `fp32` or such as `w4a8`; `tolerance` is the rms difference
+    allowed to an arithmetic with fewer digits than float32.
 
     The largest difference may be one step of the activations where that is above the bound of 8 bits; the bounds on all
     outputs and decisions together stay.
     """
+    if tolerance is not None:
+        return Bounds(max(0.1, 2 * tolerance), tolerance, 97.0)
     if precision == "fp32":
         return FLOAT
     narrow = re.fullmatch(r"w\d+a(\d+)", precision)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from edgepress.core.artifact import Model, Program
 from edgepress.core.errors import EdgepressError
-from edgepress.export.convert import HALF, bounds_of
+from edgepress.export.convert import HALF
 from edgepress.export.formats import formats
 from edgepress.export.onnx import provenance
-from edgepress.export.parity import check
+from edgepress.export.parity import bounds_for, check
 from edgepress.runtime.batches import first_line
 
 
@@ -34,7 +34,7 @@ def export_pt2(model: Model, samples: NDArray[np.uint8]) -> Program:
 @formats.register("pt2-bf16")
 def export_pt2_bf16(model: Model, samples: NDArray[np.uint8]) -> Program:
     """Return the same file, to be run under PyTorch's automatic bfloat16; proven on `samples`."""
-    return check(model, _program(model, "bf16"), samples, bounds_of(HALF))
+    return check(model, _program(model, "bf16"), samples, bounds_for(model.precision, HALF))
 
 
 def _program(model: Model, precision: str) -> Program:

@@ -9,20 +9,15 @@ import importlib
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgepress.core.artifact import Model, Program
+from edgepress.core.artifact import Program
 from edgepress.core.errors import EdgepressError, MissingExtraError
-from edgepress.export.convert import HALF, converters, from_onnx, joined, through_onnx
-from edgepress.export.formats import formats
+from edgepress.export.convert import HALF, from_onnx, joined, register_conversion
 from edgepress.runtime.packed import onnx_file
 
 BATCHES = (1, 1, 64)
 """The smallest, the usual and the largest batch that an engine is built for."""
 
 
-@converters.register("tensorrt")
 def to_tensorrt(program: Program, arithmetic: str = "") -> Program:
     """Return an ONNX program as an engine for this machine's device, unchecked; `arithmetic` is "" or "fp16".
 
@@ -55,18 +50,6 @@ def to_tensorrt(program: Program, arithmetic: str = "") -> Program:
     return from_onnx(program, "tensorrt", files, precision, name="tensorrt", version=tensorrt.__version__)
 
 
-@formats.register("tensorrt")
-def export_tensorrt(model: Model, samples: NDArray[np.uint8]) -> Program:
-    """Return `model` as an engine in float32, or in integers if it is quantized; proven on `samples`."""
-    return through_onnx(model, to_tensorrt, samples)
-
-
-@formats.register("tensorrt-fp16")
-def export_tensorrt_fp16(model: Model, samples: NDArray[np.uint8]) -> Program:
-    """Return `model` as an engine that computes in half precision what is not an integer; proven on `samples`."""
-    return through_onnx(model, partial(to_tensorrt, arithmetic="fp16"), samples, HALF)
-
-
 def refuse_zero_points(data: bytes) -> None:
     """Raise `EdgepressError` where activations of an ONNX file are held in unsigned codes, which TensorRT has not."""
     import onnx
@@ -85,3 +68,7 @@ def refuse_zero_points(data: bytes) -> None:
             f"TensorRT holds activations as signed integers around 0, {len(found)} of this network are unsigned with a "
             "zero point; export the float network for it in fp16, or quantize with symmetric activations"
         )
+
+
+register_conversion("tensorrt", to_tensorrt)
+register_conversion("tensorrt-fp16", partial(to_tensorrt, arithmetic="fp16"), HALF)

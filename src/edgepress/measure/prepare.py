@@ -149,7 +149,8 @@ def from_model(
         if (folder / "reason").exists():
             reason = (folder / "reason").read_text()
         to = shop.store / "bundles" / f"{artifact}-{format}-{network}"
-        reason = reason or shop.make(to, "export", model=folder, format=format, images=images)
+        onnx = shop.store / "bundles" / f"{artifact}-onnx-{network}"
+        reason = reason or shop.make(to, "export", model=folder, format=format, images=images, onnx=onnx)
         files[format, network] = Cell(artifact, format, runtime_of(format), kind, 1, 1, None if reason else to, reason)
     cells: list[Cell] = []
     if "fp32" in networks and wanted.takes(EAGER, "fp32"):
@@ -182,10 +183,11 @@ def from_bundle(
     if wanted.runtimes:
         cells += [cell for cell in cells_of(own, wanted) if cell.runtime != runtime]
     for format in converters if images is not None and runtime == "onnxruntime" and wanted.runtimes else ():
-        if wanted.takes(format, precision):
+        engine, kind = runtime_of(format), precision_of(format, precision)
+        if wanted.takes(engine, kind):
             to = shop.store / "bundles" / f"{artifact}-{format}-{precision}"
             reason = shop.make(to, "convert", bundle=bundle, format=format, images=images)
-            cells += spread(Cell(artifact, format, format, precision, 1, 1, None if reason else to, reason), wanted)
+            cells += spread(Cell(artifact, format, engine, kind, 1, 1, None if reason else to, reason), wanted)
     return cells
 
 

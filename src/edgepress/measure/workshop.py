@@ -46,15 +46,22 @@ def called_layers(model: Path) -> list[str]:
     return called
 
 
-def export(model: Path, format: str, images: Path, to: Path) -> None:
-    """Write the model as a bundle, proven on the images."""
+def export(model: Path, format: str, images: Path, to: Path, onnx: Path | None = None) -> None:
+    """Write the model as a bundle, proven on the images. A format that is made of an ONNX file takes the bundle `onnx`
+    of the same model, where it is there."""
     import numpy as np
 
+    from edgepress.export.convert import conversions
     from edgepress.export.formats import formats
     from edgepress.models.structure import load_model
-    from edgepress.runtime.bundle import save_bundle
+    from edgepress.runtime.bundle import read_bundle, save_bundle
 
-    save_bundle(formats.get(format)(load_model(model), np.load(images)), to)
+    loaded, samples = load_model(model), np.load(images)
+    if onnx is not None and onnx.exists() and format in conversions:
+        program = conversions.get(format).of(loaded, read_bundle(onnx), samples)
+    else:
+        program = formats.get(format)(loaded, samples)
+    save_bundle(program, to)
 
 
 def convert(bundle: Path, format: str, images: Path, to: Path) -> None:

@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): 60,000 color images of 32x32, from whichever copy is at hand."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,16 +11,20 @@ from edgepress.core.errors import DataError
 from edgepress.core.files import sha256
 from edgepress.core.inputs import InputSpec
 from edgepress.data.arrays import ArraySplit, check_limits, shrink, stratified
-from edgepress.data.base import Data, DataSource, datasets
+from edgepress.data.base import Data, DataSource, Split, datasets
 from edgepress.data.cache import Arrays, cache_folder, cached, data_folder, digest
 from edgepress.data.download import fetch_archive
 from edgepress.data.images import check_bad
 from edgepress.data.parquet import find_parquet, read_parquet
 from edgepress.data.pickles import read_batch
+from edgepress.data.resize import ResizedSplit
 from edgepress.data.sets.cifar_labels import CIFAR10_LABELS, CIFAR100_LABELS
 
 DECODING = 1
 """Bumped when decoding changes, so that no older cache file is taken for its own."""
+
+LARGEST = 1024
+"""Pixels a side that images may be enlarged to."""
 
 _MAX_BAD = 0.01
 
@@ -51,7 +55,8 @@ class Cifar(DataSource):
 
     `root` is the folder to read; where it is absent, `$EDGEPRESS_DATA/<name>` and the cache are looked at, and with
     `download` the official archive is fetched into the cache. `val` images are cut from train, stratified with `seed`.
-    `limit` keeps that many images of train, `limit_eval` that many of val and of test.
+    `limit` keeps that many images of train, `limit_eval` that many of val and of test. `size` resizes each image to so
+    many pixels a side as it is read, for networks made for larger images; null leaves the 32x32 as they are.
     """
 
     root: str | None = None
@@ -60,6 +65,7 @@ class Cifar(DataSource):
     limit: int | None = None
     limit_eval: int | None = None
     download: bool = False
+    size: int | None = None
 
     name: ClassVar[str]
     labels: ClassVar[tuple[str, ...]]
@@ -68,6 +74,8 @@ class Cifar(DataSource):
 
     def __post_init__(self) -> None:
         check_limits(self.val, self.limit, self.limit_eval)
+        if self.size is not None and not 8 <= self.size <= LARGEST:
+            raise ValueError(f"size must be 8 to {LARGEST} pixels, or null for the images as they are, got {self.size}")
 
     def load(self) -> Data:
         """Return the data set; raise `DataError` where no copy is found or the copy is damaged."""
@@ -82,16 +90,20 @@ class Cifar(DataSource):
         if self.val > len(train) - len(np.unique(train.targets)):
             raise DataError(f"{self.name}: val takes {self.val} of {len(train)} training images; make it smaller")
         rest, cut = stratified(train.targets, self.val, self.seed)
-        return Data(
-            name=self.name,
-            task="classification",
-            labels=self.labels,
-            input=self.input,
-            train=shrink(train.take(rest), self.limit, self.seed),
-            val=shrink(train.take(cut), self.limit_eval, self.seed),
-            test=shrink(test, self.limit_eval, self.seed),
-            fingerprint=digest(self.name, DECODING, content, self.val, self.seed, self.limit, self.limit_eval),
-        )
+        chosen = {"train": (train.take(rest), self.limit), "val": (train.take(cut), self.limit_eval)}
+        chosen["test"] = (test, self.limit_eval)
+        splits = {name: shrink(split, limit, self.seed) for name, (split, limit) in chosen.items()}
+        identity = [self.name, DECODING, content, self.val, self.seed, self.limit, self.limit_eval]
+        spec = self.input
+        if self.size is not None:
+            spec = replace(spec, height=self.size, width=self.size)
+            return self._data(
+                {name: ResizedSplit(split, spec) for name, split in splits.items()}, spec, digest(*identity, self.size)
+            )
+        return self._data(splits, spec, digest(*identity))
+
+    def _data(self, splits: Mapping[str, Split], spec: InputSpec, fingerprint: str) -> Data:
+        return Data(self.name, "classification", self.labels, spec, **splits, fingerprint=fingerprint)
 
     def available(self) -> str | None:
         """Return None where a copy is on this machine, else where it was looked for."""
