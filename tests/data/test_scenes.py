@@ -17,7 +17,7 @@ from edgepress.data.base import Data
 from edgepress.data.load import load_data
 from edgepress.data.masks import consecutive, load_mask, open_mask
 from edgepress.data.resize import fit, source_box
-from edgepress.data.sets.cityscapes import LABELS, coding
+from edgepress.data.sets.cityscapes import LABELS, Cityscapes
 
 HEIGHT, WIDTH = 12, 16
 Draw = Callable[[int], np.ndarray]
@@ -86,6 +86,12 @@ def test_labels_come_from_a_file_or_from_the_ids(own: Path) -> None:
     assert load_data({"masks": {"root": str(own)}}).labels == ("0", "1", "2")
     (own / "labels.txt").write_text("sky\n\nroad \ncar\n")
     assert load_data({"masks": {"root": str(own)}}).labels == ("sky", "road", "car")
+
+
+def test_labels_in_another_encoding_are_refused(own: Path) -> None:
+    (own / "labels.txt").write_bytes("Straße\nHimmel".encode("latin-1"))
+    with pytest.raises(DataError, match=r"labels.txt is no text in UTF-8"):
+        load_data({"masks": {"root": str(own)}})
 
 
 def test_ids_that_are_not_consecutive(tmp_path: Path) -> None:
@@ -180,6 +186,8 @@ def test_own_splits_and_missing_folders(tmp_path: Path) -> None:
         ({"labels": ["a"], "ids": [70000]}, "an id is a number"),
         ({"labels": ["a"], "ids": [1], "colors": ["#000000"]}, "not both"),
         ({"void": ["#000000"]}, "an id is a number"),
+        ({"labels": ["a", "b"], "ids": [4, 7], "void": [7]}, "7 is given to a label and is void"),
+        ({"labels": ["a", "b"], "void": [1]}, "1 is given to a label and is void"),
         ({"limit": 0}, "limit"),
         ({"val": 0.5, "test": 0.5}, "together below 1"),
     ],
@@ -217,7 +225,7 @@ def test_cityscapes_maps_34_ids_to_19_classes(tmp_path: Path) -> None:
     assert [len(part) for part in (data.train, data.val, data.test)] == [4, 1, 2]
     found = set(np.unique(np.concatenate([everything(data, s)[1] for s in ("train", "val", "test")])))
     assert found == {0, 1, 16, 18, 255}
-    assert sorted(set(coding().classes.values())) == [*range(19), 255]
+    assert sorted(set(Cityscapes().coding().classes.values())) == [*range(19), 255]
     with pytest.raises(DataError, match="val takes 5 of 5"):
         load_data({"cityscapes": {"root": str(tmp_path), "val": 5}})
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,15 @@ from edgepress.core.errors import DataError
 from edgepress.core.inputs import InputSpec
 from edgepress.data.arrays import ArraySplit, thinned
 from edgepress.data.cache import Arrays, cached, digest
-from edgepress.data.images import BadImageError, check_bad, check_decoded, check_image, decode_all, load_array, workers
+from edgepress.data.images import (
+    BadImageError,
+    check_bad,
+    check_decoded,
+    check_image,
+    decode_all,
+    in_threads,
+    load_array,
+)
 from edgepress.data.index import index_files
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -76,9 +83,7 @@ class FileSplit:
             except BadImageError as error:
                 raise DataError(f"{path} {error}; repair or remove it and run again") from error
 
-        with ThreadPoolExecutor(workers()) as pool:
-            for _ in pool.map(one, range(len(indices))):
-                pass
+        in_threads(one, len(indices))
         return images, self.listing.targets[indices]
 
 
@@ -104,7 +109,7 @@ def list_split(root: Path, folder: Path, classes: Sequence[str], every_class: bo
     names: list[str] = []
     targets: list[int] = []
     for number, label in enumerate(classes):
-        found = _images_below(folder / label)
+        found = images_below(folder / label)
         if every_class and not found:
             raise DataError(f"{folder / label} holds no images ({', '.join(SUFFIXES)}); add some or remove the folder")
         names += [path.relative_to(root).as_posix() for path in found]
@@ -114,7 +119,8 @@ def list_split(root: Path, folder: Path, classes: Sequence[str], every_class: bo
     return Listing(tuple(names), np.array(targets, np.int64))
 
 
-def _images_below(folder: Path) -> list[Path]:
+def images_below(folder: Path) -> list[Path]:
+    """Return the images in `folder`, at any depth, sorted; what is hidden (`.x`, `__MACOSX`) is not looked at."""
     found: list[Path] = []
     for here, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not _hidden(name)]

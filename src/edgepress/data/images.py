@@ -5,9 +5,10 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from PIL import Image, ImageOps
 from edgepress.core.errors import DataError
 from edgepress.core.inputs import InputSpec
 from edgepress.data.resize import fit
+
+T = TypeVar("T")
 
 MOST_PIXELS = 89_478_485
 """Images above this (268 MB once decoded, Pillow's own threshold) are refused by their header, before decoding."""
@@ -104,6 +107,12 @@ def workers() -> int:
     return min(8, os.cpu_count() or 1)
 
 
+def in_threads(one: Callable[[int], T], count: int) -> list[T]:
+    """Return `one` of 0 to `count` - 1, called in a pool of threads; the first error that one raises comes through."""
+    with ThreadPoolExecutor(workers()) as pool:
+        return list(pool.map(one, range(count)))
+
+
 def decode_all(
     sources: Sequence[bytes] | Sequence[Path], names: Sequence[str], spec: InputSpec
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
@@ -121,8 +130,7 @@ def decode_all(
             return f"{names[index]} {error}"
         return None
 
-    with ThreadPoolExecutor(workers()) as pool:
-        reasons = list(pool.map(one, range(len(sources))))
+    reasons = in_threads(one, len(sources))
     bad = [reason for reason in reasons if reason is not None]
     kept = np.flatnonzero([reason is None for reason in reasons])
     return (images[kept] if bad else images), kept, bad

@@ -5,8 +5,7 @@ are an error, with their number, unless they were declared void.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,8 +18,8 @@ from edgepress.core.config import dump
 from edgepress.core.errors import DataError
 from edgepress.core.inputs import InputSpec
 from edgepress.data.cache import Arrays, cached, digest
-from edgepress.data.files import SUFFIXES
-from edgepress.data.images import BadImageError, check_bad, check_decoded, load_array, open_image, workers
+from edgepress.data.files import images_below
+from edgepress.data.images import BROKEN, BadImageError, check_bad, check_decoded, in_threads, load_array, open_image
 from edgepress.data.index import index_files
 from edgepress.data.masks import VOID, Coding, codes_of, load_mask, open_mask
 
@@ -108,12 +107,10 @@ def found_below(root: Path, folder: Path, ending: str = "") -> dict[str, str]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
     found: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.stem.removesuffix(ending)
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() not in SUFFIXES or hidden or not path.stem.endswith(ending):
+    for path in images_below(folder):
+        if not path.stem.endswith(ending):
             continue
-        key = (path.parent.relative_to(folder) / name).as_posix()
+        key = (path.parent.relative_to(folder) / path.stem.removesuffix(ending)).as_posix()
         if key in found:
             raise DataError(f"{root / found[key]} and {path.name} have one name: which of them is meant?")
         found[key] = path.relative_to(root).as_posix()
@@ -183,7 +180,7 @@ def decode(root: Path, pairs: Pairs, coding: Coding, spec: InputSpec) -> tuple[N
             except BadImageError as error:
                 raise DataError(f"{root / file} {error}; repair or remove it and run again") from error
 
-    _in_threads(one, len(pairs))
+    in_threads(one, len(pairs))
     return images, maps
 
 
@@ -218,7 +215,7 @@ def _survey(
             except BadImageError as error:
                 reasons[place] = str(error)
 
-        _in_threads(one, len(pairs))
+        in_threads(one, len(pairs))
         return {"counts": np.concatenate(counts), "reasons": np.array(reasons, dtype=str)}
 
     arrays = cached(name, digest("survey", content, colored, DECODING), ("counts", "reasons"), make)
@@ -251,7 +248,7 @@ def _upright_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else image.size
-    except (OSError, ValueError, SyntaxError):
+    except BROKEN:
         return open_image(path).size  # whose error has the words
 
 
@@ -306,9 +303,3 @@ def _warn_of_absent(root: Path, seen: dict[str, dict[str, dict[int, int]]], codi
 
 def _each(pairs: Pairs) -> list[tuple[str, str]]:
     return list(zip(pairs.images, pairs.masks, strict=True))
-
-
-def _in_threads(one: Callable[[int], None], count: int) -> None:
-    with ThreadPoolExecutor(workers()) as pool:
-        for _ in pool.map(one, range(count)):
-            pass

@@ -1,11 +1,14 @@
 """What the data sets of images with masks share: their input, the checks of their fields, and the last step."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from edgepress.core.errors import DataError
 from edgepress.core.inputs import InputSpec
-from edgepress.data.base import Data
+from edgepress.data.base import Data, DataSource
 from edgepress.data.cache import data_folder, digest
 from edgepress.data.images import open_image
 from edgepress.data.masks import Coding
@@ -79,3 +82,53 @@ def scenes(
         test=loaded["test"],
         fingerprint=digest(name, content, list(size), unknown),
     )
+
+
+@dataclass(frozen=True)
+class PublishedScenes(DataSource):
+    """Fields and loading of data sets whose official test masks are not published.
+
+    The official validation images are the test split; `val` images are cut from train with `seed`. `root` is the
+    folder to read, by default the data set's name below `$EDGEPRESS_DATA`. Everything is brought to `size` (height,
+    width).
+    """
+
+    root: str | None = None
+    size: Size = (512, 1024)
+    val: int = 300
+    seed: int = 0
+    max_bad: float = 0.01
+    limit: int | None = None
+    limit_eval: int | None = None
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        check_fields(self.size, self.limit, self.limit_eval, self.max_bad)
+        if self.val < 1:
+            raise ValueError(f"val must be at least 1 image, got {self.val}")
+
+    @abstractmethod
+    def coding(self) -> Coding:
+        """Return what the ids of a mask mean."""
+
+    @abstractmethod
+    def pairs(self, root: Path, split: str) -> tuple[Pairs, list[str]]:
+        """Return the pairs of the official `split`, "train" or "val", and what has no partner."""
+
+    def load(self) -> Data:
+        """Return the data set; raise `DataError` where the folders are not there or are damaged."""
+        reason, root = self.available(), root_of(self.root, self.name)
+        if reason or root is None:
+            raise DataError(reason or f"{self.name} has no folder")
+        (train, lonely), (test, more) = self.pairs(root, "train"), self.pairs(root, "val")
+        if self.val >= len(train):
+            raise DataError(f"{root}: val takes {self.val} of {len(train)} training images; make it smaller")
+        rest, val = train.cut(self.val, self.seed)
+        splits = {
+            "train": rest.thin(self.limit, self.seed),
+            "val": val.thin(self.limit_eval, self.seed),
+            "test": test.thin(self.limit_eval, self.seed),
+        }
+        alone = [*lonely, *more]
+        return scenes(self.name, root, splits, self.coding(), self.size, alone=alone, max_bad=self.max_bad)

@@ -1,12 +1,13 @@
 """Cityscapes (Cordts et al., CVPR 2016): street scenes of 50 cities, 19 classes."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
-from edgepress.core.errors import DataError
-from edgepress.data.base import Data, DataSource, datasets
+from edgepress.data.base import datasets
 from edgepress.data.masks import VOID, Coding
-from edgepress.data.pairs import found_below, matched
-from edgepress.data.scenes import Size, absent, check_fields, root_of, scenes
+from edgepress.data.pairs import Pairs, found_below, matched
+from edgepress.data.scenes import PublishedScenes, absent, root_of
 
 LABELS = {
     "road": 7, "sidewalk": 8, "building": 11, "wall": 12, "fence": 13, "pole": 17, "traffic light": 19,
@@ -20,55 +21,22 @@ _FOLDERS = ("leftImg8bit/train", "leftImg8bit/val", "gtFine/train", "gtFine/val"
 
 @datasets.register("cityscapes")
 @dataclass(frozen=True)
-class Cityscapes(DataSource):
+class Cityscapes(PublishedScenes):
     """Images in `root/leftImg8bit/<split>/<city>/*_leftImg8bit.png`, masks in
-    `root/gtFine/<split>/<city>/*_gtFine_labelIds.png`; without `root`, in `$EDGEPRESS_DATA/cityscapes`.
+    `root/gtFine/<split>/<city>/*_gtFine_labelIds.png`; `val` of the training images are the validation split."""
 
-    The official validation images are the test split, since the masks of the official test split are not published;
-    `val` images are cut from train with `seed`. Everything is brought to `size` (height, width).
-    """
+    name: ClassVar[str] = "cityscapes"
 
-    root: str | None = None
-    size: Size = (512, 1024)
-    val: int = 300
-    seed: int = 0
-    max_bad: float = 0.01
-    limit: int | None = None
-    limit_eval: int | None = None
+    def coding(self) -> Coding:
+        """Return what the 34 label ids (and 255) mean."""
+        ids = dict.fromkeys((*range(34), VOID), VOID)
+        return Coding(tuple(LABELS), {**ids, **{code: k for k, code in enumerate(LABELS.values())}})
 
-    def __post_init__(self) -> None:
-        check_fields(self.size, self.limit, self.limit_eval, self.max_bad)
-        if self.val < 1:
-            raise ValueError(f"val must be at least 1 image, got {self.val}")
-
-    def load(self) -> Data:
-        """Return the data set; raise `DataError` where the folders are not there or are damaged."""
-        reason, root = self.available(), root_of(self.root, "cityscapes")
-        if reason or root is None:
-            raise DataError(reason or "cityscapes has no folder")
-        (train, lonely), (test, more) = (
-            matched(
-                found_below(root, root / "leftImg8bit" / split, "_leftImg8bit"),
-                found_below(root, root / "gtFine" / split, "_gtFine_labelIds"),
-            )
-            for split in ("train", "val")
-        )
-        if self.val >= len(train):
-            raise DataError(f"{root}: val takes {self.val} of {len(train)} training images; make it smaller")
-        rest, val = train.cut(self.val, self.seed)
-        splits = {
-            "train": rest.thin(self.limit, self.seed),
-            "val": val.thin(self.limit_eval, self.seed),
-            "test": test.thin(self.limit_eval, self.seed),
-        }
-        return scenes("cityscapes", root, splits, coding(), self.size, alone=[*lonely, *more], max_bad=self.max_bad)
+    def pairs(self, root: Path, split: str) -> tuple[Pairs, list[str]]:
+        """Return the pairs of the official `split`, and what has no partner."""
+        images = found_below(root, root / "leftImg8bit" / split, "_leftImg8bit")
+        return matched(images, found_below(root, root / "gtFine" / split, "_gtFine_labelIds"))
 
     def available(self) -> str | None:
         """Return None where all four folders are there, else what is missing."""
-        return absent(root_of(self.root, "cityscapes"), "cityscapes", _FOLDERS)
-
-
-def coding() -> Coding:
-    """Return what the 34 label ids (and 255) mean."""
-    ids = dict.fromkeys((*range(34), VOID), VOID)
-    return Coding(tuple(LABELS), {**ids, **{code: k for k, code in enumerate(LABELS.values())}})
+        return absent(root_of(self.root, self.name), self.name, _FOLDERS)

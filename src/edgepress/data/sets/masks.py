@@ -49,18 +49,12 @@ class Masks(DataSource):
         for name, given in (("ids", self.ids), ("colors", self.colors)):
             if given and (len(given) != len(self.labels) or len(set(given)) != len(given)):
                 raise ValueError(f"{name} must name one of its own for each of {len(self.labels)} labels, got {given}")
-        for code in self.ids:
-            _id(code)
-        if not self.colors:
-            for code in self.void:
-                _id(code)
         if self.ids and self.colors:
             raise ValueError("a mask holds ids or colors, not both")
-        for color in self.colors:
-            _color(color)
-            if self.void != (VOID,):
-                for color in self.void:
-                    _color(color)
+        ids = self.ids or range(len(self.labels))
+        named = {_color(color) for color in self.colors} if self.colors else {_id(code) for code in ids}
+        if both := [code for code in self._void() if code in named]:
+            raise ValueError(f"{both[0]} is given to a label and is void: a code is the one or the other")
 
     def load(self) -> Data:
         """Return the data set; raise `DataError` for missing folders, unknown ids, or too many unusable pairs."""
@@ -87,11 +81,17 @@ class Masks(DataSource):
             unknown=self.unknown,
         )
 
+    def _void(self) -> dict[int, int]:
+        """Return the codes of no class; the default is an id, and stands for none where masks hold colors."""
+        if self.colors:
+            return {} if self.void == (VOID,) else {_color(color): VOID for color in self.void}
+        return {_id(code): VOID for code in self.void}
+
     def _coding(self, root: Path, pairs: Pairs) -> Coding:
         if self.colors:
-            void = {} if self.void == (VOID,) else {_color(color): VOID for color in self.void}
-            return Coding(self.labels, {**void, **{_color(c): k for k, c in enumerate(self.colors)}}, colored=True)
-        void = {_id(code): VOID for code in self.void}
+            classes = {_color(c): k for k, c in enumerate(self.colors)}
+            return Coding(self.labels, {**self._void(), **classes}, colored=True)
+        void = self._void()
         labels = self.labels or _from_file(root)
         ids = self.ids or (tuple(range(len(labels))) if labels else _occurring(root, pairs, void))
         return Coding(labels or tuple(map(str, ids)), {**void, **{code: k for k, code in enumerate(ids)}})
@@ -124,7 +124,13 @@ def _from_file(root: Path) -> tuple[str, ...]:
     path = root / "labels.txt"
     if not path.is_file():
         return ()
-    return tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}): save it as such"
+        ) from error
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _occurring(root: Path, pairs: Pairs, void: Mapping[int, int]) -> tuple[int, ...]:
