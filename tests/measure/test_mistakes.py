@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from edgepress.measure.details import errors, layer_lines, pictures
-from edgepress.measure.mistakes import mistakes, png
+from edgepress.measure.mistakes import encoded, mistakes
 
 
 def test_confusion_and_the_surest_mistakes_by_hand() -> None:
@@ -61,9 +61,9 @@ def test_pixels_that_are_void_do_not_count() -> None:
 
 def test_pictures_are_the_images() -> None:
     seen = np.random.default_rng(0).integers(0, 256, (1, 9, 7, 3), dtype=np.uint8)
-    back = np.asarray(Image.open(io.BytesIO(base64.b64decode(png(seen[0])))))
+    back = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded(seen[0])))))
     assert (back == seen[0]).all()
-    gray = np.asarray(Image.open(io.BytesIO(base64.b64decode(png(seen[0, ..., :1])))))
+    gray = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded(seen[0, ..., :1])))))
     assert (gray == seen[0, ..., 0]).all()
 
 

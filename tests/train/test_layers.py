@@ -1,19 +1,17 @@
 """What layers do with images: statistics, dead channels, pictures; their times, and what to cut first."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from edgepress.core.artifact import Model
 from edgepress.core.errors import ConfigError
+from edgepress.runtime.overlay import palette, png
 from edgepress.train.layer_times import LayerTime, cut_first, felt_without, time_layers
-from edgepress.train.layers import look_at, report_section
-from edgepress.train.pictures import channels, classified, palette, png, segmented
-from edgepress.train.stages import Train
-from train.helpers import NET, context, tiny_data, tiny_net
+from edgepress.train.layers import look_at
+from edgepress.train.pictures import channels, classified, segmented
+from train.helpers import tiny_net
 
 
 def network() -> nn.Sequential:
@@ -61,13 +59,6 @@ def test_tokens_are_shown_as_maps() -> None:
     assert layer.shape == (6, 4, 4)
 
 
-def test_a_page_gets_facts_and_pictures(tmp_path: Path) -> None:
-    model = Train(epochs=1, model=NET, precision="fp32")(None, context(tmp_path))
-    assert isinstance(model, Model)
-    [found] = report_section(model, tiny_data().val.read(np.arange(4))[0], ["0"])
-    assert found["shape"] == [8, 8, 8] and found["picture"].startswith("data:image/png;base64,iVBOR")
-
-
 def test_pictures_have_the_size_of_their_tiles() -> None:
     maps = np.random.default_rng(0).normal(size=(5, 8, 6)).astype(np.float32)
     picture = channels(maps, dead=(4,))
@@ -83,8 +74,8 @@ def test_samples_say_what_is_wrong() -> None:
     assert right.shape == wrong.shape and (right != wrong).any()
     targets = np.zeros((3, 8, 8), np.int64)
     targets[0, 0, 0] = 255
-    picture = segmented(images, targets, np.ones_like(targets), 2)
-    first, second = palette(2)
+    picture = segmented(images, targets, np.ones_like(targets), ("road", "zebra"))
+    first, second = palette(("road", "zebra"))
     assert (picture[2 + 50, 98 + 4 + 50] == first).all() and (picture[2 + 50, 2 * 98 + 4 + 50] == second).all()
     assert (picture[4, 98 + 6] == 0).all(), "what does not count is black"
 

@@ -16,16 +16,7 @@ from edgepress.search.proxies.base import proxies
 from edgepress.search.space import Candidate, Space
 from edgepress.tasks.base import tasks
 from edgepress.train.run import run_fit
-
-
-class _Nowhere:
-    """A checkpoint for trainings of a minute: the trials are kept, not their middles."""
-
-    def load(self) -> None:
-        """Return that nothing is saved."""
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Forget it."""
+from edgepress.train.state import NoCheckpoint
 
 
 def search_student(stage: Search, ctx: Context) -> Model:
@@ -83,7 +74,7 @@ def _trained(stage: Search, model: Model, ctx: Context) -> float:
     def log(records: list[dict[str, Any]]) -> None:
         history[:] = records
 
-    own = replace(ctx, checkpoint=_Nowhere(), log=log, notes={}, observer=None)
+    own = replace(ctx, checkpoint=NoCheckpoint(), log=log, notes={}, observer=None)
     run_fit(stage, model, own)
     metric = tasks.get(model.signature.task).main
     return ctx.ranks.agreed(lambda: float(history[-1]["val"][metric]))

@@ -88,9 +88,13 @@ def command(
 
     if (mean is None) != (std is None):
         raise click.UsageError("--mean and --std belong together: give both or none")
+    if options["python"] and not on:
+        raise click.UsageError("--python is the Python of another machine: say which one, --on USER@BOARD")
     wanted, source = benching.spelled_out(options, data), benching.Source(weights, mean, std)
     settings = matrix.Settings(calls=options["calls"], limit=options["limit"], tdp=options["tdp"] or 0.0)
     given = benching.look_up(what, runs)
+    if source != benching.Source() and all(one.folder is not None for one in given):
+        raise click.UsageError("--weights, --mean and --std are for a network given by name; files hold their own")
     plan = benching.plan(given, source, data, images, wanted, settings, on)
     store = out or runs / f"bench-{hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]}"
     open_store(store, plan)

@@ -19,8 +19,8 @@ def show_layers(
     """Print statistics of the layers that `patterns` name and write a picture of each into the folder `to`."""
     from edgepress.core.files import write_bytes
     from edgepress.models.predictor import TorchPredictor
+    from edgepress.runtime.overlay import png
     from edgepress.train.layers import look_at
-    from edgepress.train.pictures import png
 
     subject = find_subject(what, runs)
     if subject.model is None:

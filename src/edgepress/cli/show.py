@@ -23,7 +23,7 @@ SECTION = "Results"
 @click.option("--profile", is_flag=True, help="Time every layer, and say what to cut first.")
 @click.option("--image", "images", multiple=True, metavar="FILE", help="Show it this image, not those of its run.")
 @click.option("--to", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Folder of the pictures.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of --profile.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of --profile; default: 1.")
 @runs_option
 @json_option
 def command(
@@ -32,7 +32,7 @@ def command(
     profile: bool,
     images: tuple[str, ...],
     to: Path | None,
-    threads: int,
+    threads: int | None,
     runs: Path,
     as_json: bool,
 ) -> None:
@@ -44,6 +44,12 @@ def command(
 
     if layers and profile:
         raise click.UsageError("--layers and --profile answer different questions: ask for one of them")
+    if images and not (layers or profile):
+        raise click.UsageError("--image is what --layers or --profile looks at: add one of them")
+    if to is not None and not layers:
+        raise click.UsageError("--to is where the pictures of --layers go: add --layers GLOB")
+    if threads is not None and not profile:
+        raise click.UsageError("--threads are those of --profile: add it")
     if layers:
         from edgepress.cli.look import show_layers
 
@@ -51,7 +57,7 @@ def command(
     if profile:
         from edgepress.cli.profiling import show_profile
 
-        return show_profile(what, runs, images, threads, as_json)
+        return show_profile(what, runs, images, threads or 1, as_json)
     target = find_target(what, runs)
     {"run": _show_run, "stage": _show_stage, "bundle": _show_bundle}[target.kind](target.folder, as_json)
 

@@ -1,7 +1,6 @@
 """What decides how long a layer takes, and which layers of a network run with what."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgepress.core.artifact import Signature
+from edgepress.models.hooks import hooked
 from edgepress.models.predictor import evaluating
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -52,18 +52,8 @@ def watch(module: nn.Module, signature: Signature) -> dict[str, tuple[nn.Module,
     return found
 
 
-@contextlib.contextmanager
-def hooked(parts: Any, look: Callable[..., Any]) -> Iterator[None]:
-    """Call `look(part, inputs, output)` after each of `parts` ran, within the block."""
-    handles = [part.register_forward_hook(look) for part in parts]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def shape_of(part: Any, given: Tensor, output: Tensor) -> tuple[Shape, int]:
+    """Return the shape of the layer `part`, seen on one image, and how often its kernel is applied for it."""
     if isinstance(part, nn.Linear):
         rows = output.numel() // max(part.out_features, 1)
         return Shape("linear", rows, 1), rows

@@ -72,7 +72,7 @@ def factorize_(
     *,
     images: NDArray[np.uint8] | None = None,
     cache: Path | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Put factors in the place of the layers of `module`, in place, where that is cheaper.
 
@@ -87,7 +87,7 @@ def factorize_(
     """
     config = config or FactorizeConfig()
     check_(module, config, budget)
-    work = _Work(module, signature, config, budget, images, cache, say or _quiet)
+    work = _Work(module, signature, config, budget, images, cache, say)
     report, chains = work.search() if budget else work.apply_rule()
     for path, chain in chains.items():
         old = module.get_submodule(path)
@@ -165,9 +165,10 @@ class _Work:
             within_already = {layer.site.path: "the budget is met without" for layer in self.layers}
             return Report({}, self.whole | within_already, {kind: full}, {kind: full}), {}
         multiple = self.config.multiple or (self.table.step if self.table else 1)
+        ladders = [ladder(layer, multiple) for layer in self.layers]
         choices = [
-            [c for c in ladder(layer, multiple) if layer.saves([kind], c.chain, self.table) is None]
-            for layer in self.layers
+            [choice for choice in tried if layer.saves([kind], choice.chain, self.table) is None]
+            for layer, tried in zip(self.layers, ladders, strict=True)
         ]
         rest = full - sum(layer.cost(kind, layer.site.whole.chain, self.table) for layer in self.layers)
         best: tuple[float, list[Choice | None]] | None = None
@@ -198,17 +199,17 @@ class _Work:
                 f"the budget was not met in {len(tried)} attempts; closest: {kind} {closest:.6g} for {limit:.6g}"
             )
         reasons = {
-            layer.site.path: "it loses more for what it saves than the others" if own else self._no_gain(layer, kind)
-            for layer, own in zip(self.layers, choices, strict=True)
+            layer.site.path: "it loses more for what it saves than the others"
+            if own
+            else self._no_gain(layer, every, kind)
+            for layer, every, own in zip(self.layers, ladders, choices, strict=True)
         }
         report, chains = self._finished(best[1], reasons, (kind,))
         return dataclasses.replace(report, before={kind: full}, after={kind: best[0]}, attempts=len(tried)), chains
 
-    def _no_gain(self, layer: Layer, kind: str) -> str:
+    def _no_gain(self, layer: Layer, tried: Sequence[Choice], kind: str) -> str:
         if not layer.methods:
             return "no method fits it"
-        multiple = self.config.multiple or (self.table.step if self.table else 1)
-        tried = ladder(layer, multiple)
         least = min(layer.cost(kind, choice.chain, self.table) for choice in tried) if tried else float("inf")
         now = layer.cost(kind, layer.site.whole.chain, self.table)
         words = "slower" if kind == "latency_ms" else "no cheaper"
@@ -272,7 +273,3 @@ def _fresh(choice: Choice) -> Factored:
 def _recorded(chain: nn.Module, path: str, change: Change) -> dict[str, Any]:
     factors = [describe(part, f"{path}.{name}") for name, part in chain.named_children()]
     return {"method": change.method, "ranks": list(change.ranks), "error": change.error, "factors": factors}
-
-
-def _quiet(text: str) -> None:
-    """Say nothing."""

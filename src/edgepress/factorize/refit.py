@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgepress.cost.shapes import hooked
 from edgepress.factorize.layers import Factored
+from edgepress.models.hooks import hooked
 from edgepress.models.predictor import evaluating
 
 BATCH = 32

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from edgepress.core.artifact import Signature
 from edgepress.core.errors import ConfigError, suggest
-from edgepress.cost.shapes import hooked
 from edgepress.factorize.config import FactorizeConfig
 from edgepress.factorize.layers import Factored
 from edgepress.factorize.pieces import Pair, Whole, read
 from edgepress.models.difference import ties
+from edgepress.models.hooks import hooked
 from edgepress.models.predictor import evaluating
 
 PARTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

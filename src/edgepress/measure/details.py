@@ -3,17 +3,21 @@
 `examine` looks at a bundle and returns plain JSON values; `layer_lines` and `errors` make of them what a page prints.
 """
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from edgepress.core.artifact import Program
-from edgepress.measure.mistakes import mistakes, png
+from edgepress.measure.mistakes import encoded, mistakes
 from edgepress.measure.profile import layer_files, profile
 from edgepress.measure.tables import ms_text, size_text
+from edgepress.runtime.overlay import painted
 from edgepress.runtime.predictor import EnginePredictor
 from edgepress.runtime.preprocess import to_input
 
@@ -83,7 +87,7 @@ def examine(program: Program, split: "Split", names: Sequence[str] = (), images:
 def pictures(wrong: Mapping[str, Any], images: NDArray[np.uint8]) -> dict[str, str]:
     """Return the images that `wrong` names as the base64 of a PNG, by their number as text."""
     places = [entry["index"] for entry in wrong.get("worst", [])]
-    return {str(place): png(_smaller(images[place])) for place in places if place < len(images)}
+    return {str(place): encoded(_smaller(images[place])) for place in places if place < len(images)}
 
 
 def layer_lines(
@@ -149,7 +153,12 @@ def errors(wrong: Mapping[str, Any], labels: Sequence[str], shown: Mapping[str, 
 def _picture(entry: Mapping[str, Any], name: Mapping[int, str], picture: str) -> Picture:
     source = f"data:image/png;base64,{picture}"
     if "classes" in entry:
-        return Picture(source, f"{entry['sure']:.1f} % right", f"image {entry['index']}", _colored(entry["classes"]))
+        return Picture(
+            source,
+            f"{entry['sure']:.1f} % right",
+            f"image {entry['index']}",
+            _colored(entry["classes"], tuple(name.values())),
+        )
     also = {None: "", True: "; the float network errs, too", False: "; the float network is right"}[entry.get("also")]
     said, truth = name.get(entry["given"], entry["given"]), name.get(entry["true"], entry["true"])
     return Picture(source, f"{said}, not {truth}", f"{entry['sure']:.0f} % sure{also}")
@@ -160,15 +169,7 @@ def _smaller(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image[::step, ::step]
 
 
-def _colored(classes: str) -> str:
-    """Return a PNG of class numbers as one of colors, evenly spread around the color wheel."""
-    import base64
-    import colorsys
-    import io
-
-    from PIL import Image
-
+def _colored(classes: str, labels: Sequence[str]) -> str:
+    """Return the base64 of a PNG of class numbers as the address of one in colors."""
     numbers = np.asarray(Image.open(io.BytesIO(base64.b64decode(classes))))
-    wheel = [colorsys.hsv_to_rgb((k * 0.382) % 1.0, 0.55, 0.9) for k in range(256)]
-    colors = (np.array(wheel) * 255).astype(np.uint8)
-    return f"data:image/png;base64,{png(_smaller(colors[numbers]))}"
+    return f"data:image/png;base64,{encoded(_smaller(painted(numbers, tuple(labels))))}"

@@ -1,12 +1,12 @@
 """What a network gets wrong: which class it takes for which, and the images on which it is worst."""
 
 import base64
-import io
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepress.runtime.overlay import png
 from edgepress.tasks.base import tasks
 from edgepress.tasks.cross_entropy import VOID
 
@@ -59,16 +59,11 @@ def _images(outputs: Array, given: Array, targets: Array, reference: Array | Non
 def _maps(given: Array, targets: Array, known: Array) -> list[dict[str, Any]]:
     right = ((given == targets) & known).sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
     return [
-        {"index": int(index), "sure": round(100 * float(right[index]), 1), "classes": png(given[index])}
+        {"index": int(index), "sure": round(100 * float(right[index]), 1), "classes": encoded(given[index])}
         for index in np.argsort(right, kind="stable")[:WORST]
     ]
 
 
-def png(pixels: Array) -> str:
-    """Return uint8 `pixels`, `(height, width)` or `(height, width, 3)`, as the base64 of a PNG."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    shaped = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-    Image.fromarray(shaped.astype(np.uint8)).save(file, "PNG", optimize=True)
-    return base64.b64encode(file.getvalue()).decode()
+def encoded(pixels: Array) -> str:
+    """Return uint8 `pixels`, `(height, width)` or `(height, width, 1 or 3)`, as the base64 of a PNG."""
+    return base64.b64encode(png(pixels.astype(np.uint8))).decode()

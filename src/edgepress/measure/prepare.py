@@ -19,7 +19,7 @@ from edgepress.runtime.engine import engines
 LIMIT = 900.0
 """Seconds a converter may take."""
 
-ALONE = ("executorch", "litert", "coreml")
+ALONE = ("executorch", "litert")
 """Formats whose converters change PyTorch while they are loaded: they do not share a process with others."""
 
 ALIASES = {"int8": ("w8a8",), "int4": ("w4a8",), "int2": ("w2a8",), "fp16": ("fp16", "w16a32")}

@@ -42,7 +42,7 @@ LOST = 255
 """What ssh exits with where the link failed; any other code is that of the command."""
 
 ATTEMPTS, PAUSE, LONGEST = 10, 1.0, 30.0
-"""So often is a broken link taken up again without any progress, after seconds that double from `PAUSE`."""
+"""So often is one step tried again where the link breaks, after seconds that double from `PAUSE`."""
 
 ENGINES = {"openvino": "openvino", "litert": "ai-edge-litert", "ncnn": "ncnn"}
 """What has to be installed to run files of an engine; converters stay here."""

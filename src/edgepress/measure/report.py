@@ -1,7 +1,7 @@
 """The report of a run: one HTML page that opens offline, the same in Markdown, and its rows as CSV."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from edgepress.measure.tables import (
     times_text,
     to_markdown,
 )
+from edgepress.measure.tracked import Tracked, tracked
 
 DETAILS = "details.json"
 """Beside the report: what was found out about the file it is about."""
@@ -68,7 +69,8 @@ def write_report(run_folder: Path) -> Path:
     """
     run = read_run(run_folder)
     summary = summarize(run)
-    page = render_html(run, summary, read_details(run_folder, run, summary.result))
+    seen = tracked(run_folder, [step.label for step in run.steps])
+    page = render_html(run, summary, read_details(run_folder, run, summary.result), seen)
     write_bytes(run_folder / "rows.csv", to_csv(run.rows).encode("utf-8", "replace"))
     write_bytes(run_folder / "report.md", render_markdown(run, summary).encode("utf-8", "replace"))
     write_bytes(run_folder / "report.html", page.encode("utf-8", "replace"))
@@ -86,8 +88,10 @@ def read_details(run_folder: Path, run: Run, result: str) -> dict[str, Any]:
     return found if step is not None and isinstance(found, dict) and found.get("key") == step.key else {}
 
 
-def render_html(run: Run, summary: Summary, details: Mapping[str, Any] | None = None) -> str:
-    """Return the page of `run`; `details` are those of its result."""
+def render_html(
+    run: Run, summary: Summary, details: Mapping[str, Any] | None = None, seen: Sequence[Tracked] = ()
+) -> str:
+    """Return the page of `run`; `details` are those of its result, `seen` what was tracked of its trainings."""
     metrics = Metrics(main_score(run.rows), main_latency(run.rows))
     found = details or {}
     return render(
@@ -98,6 +102,7 @@ def render_html(run: Run, summary: Summary, details: Mapping[str, Any] | None = 
         score=score_name(metrics.score) or "score",
         stages=stage_lines(run, metrics, summary.result),
         training=training_lines(run, metrics),
+        tracked=seen,
         findings=findings(run),
         recipe=as_yaml(run.recipe),
         csv=to_csv(run.rows),

@@ -7,6 +7,7 @@ import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from edgepress.core.files import write_bytes
 from edgepress.measure.environment import package_version
 
 WHEEL = b"Wheel-Version: 1.0\nGenerator: edgepress\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -37,8 +38,7 @@ def write_wheel(folder: Path) -> Path:
         for path, data in files.items():
             archive.writestr(zipfile.ZipInfo(path, STAMP), data, zipfile.ZIP_DEFLATED)
     to = folder / wheel_name()
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_bytes(made.getvalue())
+    write_bytes(to, made.getvalue())
     return to
 
 

@@ -3,11 +3,24 @@
 A converter that crashes fails one file, and the process that measures stays small.
 """
 
+import functools
 import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgepress.core.artifact import Model
+
+
+@functools.lru_cache(maxsize=3)
+def loaded(model: Path) -> "Model":
+    """Return the saved model in a folder of the store, where it does not change: building one takes seconds."""
+    from edgepress.models.structure import load_model
+
+    return load_model(model)
 
 
 def quantize(model: Path, images: Path, bits: int, to: Path) -> None:
@@ -53,14 +66,13 @@ def export(model: Path, format: str, images: Path, to: Path, onnx: Path | None =
 
     from edgepress.export.convert import conversions
     from edgepress.export.formats import formats
-    from edgepress.models.structure import load_model
     from edgepress.runtime.bundle import read_bundle, save_bundle
 
-    loaded, samples = load_model(model), np.load(images)
+    network, samples = loaded(model), np.load(images)
     if onnx is not None and onnx.exists() and format in conversions:
-        program = conversions.get(format).of(loaded, read_bundle(onnx), samples)
+        program = conversions.get(format).of(network, read_bundle(onnx), samples)
     else:
-        program = formats.get(format)(loaded, samples)
+        program = formats.get(format)(network, samples)
     save_bundle(program, to)
 
 
@@ -80,9 +92,8 @@ def outputs(model: Path, images: Path, to: Path) -> None:
 
     from edgepress.core.files import write_array
     from edgepress.models.predictor import TorchPredictor
-    from edgepress.models.structure import load_model
 
-    write_array(to, TorchPredictor(load_model(model), 64)(np.load(images)))
+    write_array(to, TorchPredictor(loaded(model), 64)(np.load(images)))
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edgepress.core.artifact import Signature
 from edgepress.cost.shapes import LAYERS
+from edgepress.models.hooks import hooked
 from edgepress.models.predictor import evaluating
 from edgepress.prune.graph import MIXING, NORMS, Site
 
@@ -72,14 +73,9 @@ def _inputs(trial: nn.Module, signature: Signature, parts: dict[nn.Module, str])
         if plain and inputs[0].shape == output.shape:
             seen[part] = inputs[0].clone()
 
-    handles = [part.register_forward_hook(look) for part in parts]
     image = torch.randn(2, *signature.input.shape, generator=torch.Generator().manual_seed(0))
-    try:
-        with torch.no_grad():
-            trial(image)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(parts, look), torch.no_grad():
+        trial(image)
     return seen
 
 

@@ -87,7 +87,7 @@ def prune_(
     images: NDArray[np.uint8] | None = None,
     targets: NDArray[np.int64] | None = None,
     cache: Path | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Prune `module` in place until every limit of `budget` is met, measured on the pruned network.
 
@@ -99,7 +99,7 @@ def prune_(
     """
     config = config or PruneConfig()
     check_(module, signature, budget, config)
-    work = _Work(module, signature, budget, config, cache, say or _quiet)
+    work = _Work(module, signature, budget, config, cache, say)
     if all(work.before[kind] <= limit for kind, limit in budget.limits.items()):
         return work.report(Plan(tuple(work.model.none)), work.before, work.before, 0)
     losses = work.losses(images, targets)
@@ -271,10 +271,6 @@ def _evidence(
 
 def _allowed(kind: str, limit: float) -> float:
     return limit * NOISE if kind == "latency_ms" else math.floor(limit)
-
-
-def _quiet(text: str) -> None:
-    """Say nothing."""
 
 
 def summary(report: Report) -> dict[str, Any]:

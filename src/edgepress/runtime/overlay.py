@@ -1,9 +1,11 @@
-"""Class maps in color, over the image they belong to."""
+"""Class maps in color, alone and over the image they belong to, and pictures as PNG files."""
 
 import colorsys
+import io
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from edgepress.tasks.segmentation import Segments
 
@@ -29,6 +31,19 @@ def palette(labels: tuple[str, ...]) -> NDArray[np.uint8]:
         for label, color in zip(labels, made, strict=True)
     ]
     return np.array(colors, np.uint8).reshape(-1, 3)
+
+
+def painted(classes: NDArray[np.integer], labels: tuple[str, ...]) -> NDArray[np.uint8]:
+    """Return a class map `(height, width)` in the colors of its classes; what has no class is black."""
+    colors = np.concatenate([palette(labels), np.zeros((1, 3), np.uint8)])
+    return colors[np.where((classes >= 0) & (classes < len(labels)), classes, len(labels))]
+
+
+def png(picture: NDArray[np.uint8]) -> bytes:
+    """Return the bytes of a PNG file of `(height, width)`, `(height, width, 1)` or `(height, width, 3)`."""
+    file = io.BytesIO()
+    Image.fromarray(picture[..., 0] if picture.shape[2:] == (1,) else picture).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def overlay(image: NDArray[np.uint8], segments: Segments, opacity: float = 0.6) -> NDArray[np.uint8]:

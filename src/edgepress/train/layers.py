@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgepress.core.artifact import Model
 from edgepress.core.errors import ConfigError, suggest
-from edgepress.models.predictor import TorchPredictor
+from edgepress.models.hooks import hooked
 from edgepress.train.pairing import arranged, layout_of
-from edgepress.train.pictures import MOST_CHANNELS, Picture, address, channels
+from edgepress.train.pictures import MOST_CHANNELS, Picture, channels
 
 FLAT = 1e-6
 """A channel whose values differ by less than this part of the layer's largest says nothing."""
@@ -72,36 +71,21 @@ def look_at(module: nn.Module, patterns: Sequence[str], run: Callable[[], object
         raise ConfigError(problems)
     layers: dict[str, Layer] = {}
 
-    def hook_for(path: str) -> Callable[..., None]:
-        def hook(part: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.is_floating_point():
-                known = layout_of(tuple(output.shape), square)
-                if known:
-                    layers.pop(path, None)
-                    layers[path] = _layer(path, type(part).__name__, arranged(output.detach(), known[0]).float())
+    paths = {part: path for path, part in chosen.items()}
 
-        return hook
+    def look(part: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.is_floating_point():
+            known = layout_of(tuple(output.shape), square)
+            if known:
+                layers.pop(paths[part], None)
+                picture = arranged(output.detach(), known[0]).float()
+                layers[paths[part]] = _layer(paths[part], type(part).__name__, picture)
 
-    hooks = [part.register_forward_hook(hook_for(path)) for path, part in chosen.items()]
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(paths, look), torch.no_grad():
+        run()
     if not layers:
         raise ConfigError(f"none of {', '.join(patterns)} gives features that can be shown: {', '.join(chosen)}")
     return list(layers.values())
-
-
-def report_section(model: Model, images: NDArray[np.uint8], patterns: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the facts of each layer of `model` that `patterns` name, and its picture as a data address, for a page.
-
-    `images` are uint8 `(n, height, width, channels)`.
-    """
-    predictor, spec = TorchPredictor(model), model.signature.input
-    layers = look_at(model.module, patterns, lambda: predictor(images), spec.height == spec.width)
-    return [{**layer.facts(), "picture": address(layer.picture())} for layer in layers]
 
 
 def _layer(path: str, kind: str, x: Tensor) -> Layer:

@@ -122,7 +122,7 @@ def sample_picture(
     """Return images `(n, H, W, channels)` with what the outputs say of them and what is right; None where the answer of
     a task is neither a class nor a class map."""
     if outputs.ndim == 4 and targets.ndim == 3:
-        return segmented(images, targets, outputs.argmax(1), len(data.labels))
+        return segmented(images, targets, outputs.argmax(1), data.labels)
     if outputs.ndim != 2 or targets.ndim != 1:
         return None
     pairs = zip(outputs.argmax(1), targets, strict=True)

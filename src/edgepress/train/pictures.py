@@ -1,13 +1,12 @@
 """Pictures for people: channels of a layer side by side, images with what a network says of them. Needs Pillow only."""
 
-import base64
-import colorsys
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+from edgepress.runtime.overlay import painted
 
 Picture = NDArray[np.uint8]
 """`(height, width, 3)`."""
@@ -18,18 +17,6 @@ SAMPLE = 96
 GAP = 2
 DEAD = (170, 30, 40)
 _ANCHORS = np.array([[12, 10, 38], [84, 22, 110], [187, 55, 84], [249, 142, 9], [252, 255, 200]], np.float32)
-
-
-def png(picture: Picture) -> bytes:
-    """Return the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def address(picture: Picture) -> str:
-    """Return the picture as a data address for HTML."""
-    return "data:image/png;base64," + base64.b64encode(png(picture)).decode()
 
 
 def heat(values: NDArray[np.float32]) -> Picture:
@@ -67,26 +54,16 @@ def classified(images: NDArray[np.uint8], words: Sequence[tuple[str, bool]]) -> 
     return tiled(tiles, columns=min(4, len(tiles)))
 
 
-def segmented(images: NDArray[np.uint8], targets: NDArray[np.int64], found: NDArray[np.int64], classes: int) -> Picture:
+def segmented(
+    images: NDArray[np.uint8], targets: NDArray[np.int64], found: NDArray[np.int64], labels: tuple[str, ...]
+) -> Picture:
     """Return image, true class map and predicted class map `(n, H, W)` beside each other, one row per image; what does
     not count (255) is black."""
-    colors = palette(classes)
     tiles: list[Picture] = []
     for image, target, predicted in zip(images, targets, found, strict=True):
-        for part in (_color(image), _painted(target, colors), _painted(predicted, colors)):
+        for part in (_color(image), painted(target, labels), painted(predicted, labels)):
             tiles.append(_scaled(part, SAMPLE, Image.Resampling.NEAREST))
     return tiled(tiles, columns=3)
-
-
-def palette(classes: int) -> NDArray[np.uint8]:
-    """Return a color for each class `(classes, 3)`, neighbors far apart."""
-    found = [colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.75 - 0.25 * (k % 2), 0.95 - 0.2 * (k % 3)) for k in range(classes)]
-    return (np.array(found).reshape(-1, 3) * 255).astype(np.uint8)
-
-
-def _painted(ids: NDArray[np.int64], colors: NDArray[np.uint8]) -> Picture:
-    table = np.concatenate([colors, np.zeros((1, 3), np.uint8)])
-    return table[np.where((ids >= 0) & (ids < len(colors)), ids, len(colors))]
 
 
 def _color(image: NDArray[np.uint8]) -> Picture:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from edgepress.core.errors import EdgepressError
+from edgepress.models.hooks import hooked
 from edgepress.search.proxies.base import proxies
 
 KINDS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU, nn.GELU)
@@ -25,14 +26,10 @@ def naswot(module: nn.Module, images: Tensor) -> float:
         on = (inputs[0].flatten(1) > 0).double()
         kernel.add_(on @ on.T + (1 - on) @ (1 - on).T)
 
-    handles = [part.register_forward_hook(look) for part in module.modules() if isinstance(part, KINDS)]
-    if not handles:
+    activations = [part for part in module.modules() if isinstance(part, KINDS)]
+    if not activations:
         raise EdgepressError(f"naswot: this {type(module).__name__} has no activation modules; take synflow")
-    try:
+    with hooked(activations, look), torch.no_grad():
         # Batch norms see the batch: with the statistics of a fresh network they would do nothing.
-        with torch.no_grad():
-            module.train()(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+        module.train()(images)
     return float(torch.linalg.slogdet(kernel).logabsdet.clamp_min(-1e6))

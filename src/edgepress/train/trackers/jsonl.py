@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.core.files import write_bytes
-from edgepress.train.pictures import png
+from edgepress.runtime.overlay import png
 from edgepress.train.trackers.base import Recorder, Tracker, Training, trackers
 
 
