@@ -28,8 +28,11 @@ FIRST = 20
 LONGEST = 7200
 SCENES = {
     "data": {"camvid": {}},
-    "stage": {"model": "unet", "arguments": {"width": 12, "depth": 4}, "epochs": 12, "batch": 8, "lr": 0.05},
-}
+    "stage": {
+        "model": "unet", "arguments": {"width": 12, "depth": 4, "stride": 2}, "epochs": 8, "batch": 8, "lr": 0.02,
+        "schedule": "cosine", "warmup": 0.25,
+    },
+}  # fmt: skip
 TRIAL = {
     "data": {"camvid": {"size": [60, 80], "limit": 56, "limit_eval": 8}},
     "stage": {"model": "unet", "arguments": {"width": 4, "depth": 2}, "epochs": 3, "batch": 8, "lr": 0.05},

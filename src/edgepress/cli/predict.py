@@ -9,6 +9,7 @@ from edgepress.cli.options import json_option, runs_option
 from edgepress.cli.output import print_json, show_table
 
 if TYPE_CHECKING:
+    from edgepress.core.stage import Progress
     from edgepress.runtime.pipeline import Pipeline
 
 SECTION = "Bundles"
@@ -47,6 +48,7 @@ def command(
     answer in each frame. An image that cannot be read is named, the others are answered, and the exit code tells of it.
     """
     from edgepress.cli.app import message
+    from edgepress.cli.progress import TerminalProgress
     from edgepress.cli.targets import load_program
     from edgepress.core.errors import DataError
     from edgepress.runtime.pipeline import Pipeline
@@ -55,18 +57,19 @@ def command(
     program, _ = load_program(bundle, runs)
     pipeline = Pipeline(program, windows=windows)
     answers: list[dict[str, Any]] = []
-    for number, image in enumerate(images):
-        try:
-            if is_video(image):
-                answers.append({"video": image, **_film(pipeline, image, out, frames, images[:number])})
-                continue
-            answer = pipeline(image)
-            answers.append({"image": image, **_plain(answer, top)})
-            if overlay and "shares" in answers[-1]:
-                answers[-1]["overlay"] = _paint(pipeline, image, answer, out, images[:number])
-        except DataError as error:
-            answers.append({"image": image, "error": str(error)})
-            click.echo(message(error), err=True)
+    with TerminalProgress() as progress:
+        for number, image in enumerate(progress.track(images, len(images), "images")):
+            try:
+                if is_video(image):
+                    answers.append({"video": image, **_film(pipeline, image, out, frames, images[:number], progress)})
+                    continue
+                answer = pipeline(image)
+                answers.append({"image": image, **_plain(answer, top)})
+                if overlay and "shares" in answers[-1]:
+                    answers[-1]["overlay"] = _paint(pipeline, image, answer, out, images[:number])
+            except DataError as error:
+                answers.append({"image": image, "error": str(error)})
+                progress.say(message(error))
     if as_json:
         print_json(answers)
     else:
@@ -101,7 +104,9 @@ def _paint(pipeline: "Pipeline", image: str, answer: Any, out: Path, before: tup
     return str(path)
 
 
-def _film(pipeline: "Pipeline", video: str, out: Path, frames: int, before: tuple[str, ...]) -> dict[str, Any]:
+def _film(
+    pipeline: "Pipeline", video: str, out: Path, frames: int, before: tuple[str, ...], progress: "Progress"
+) -> dict[str, Any]:
     """Write a video with the answer in each frame; return its path, and how many frames a second were made."""
     import time
 
@@ -116,7 +121,7 @@ def _film(pipeline: "Pipeline", video: str, out: Path, frames: int, before: tupl
         return overlay(frame, answer)
 
     path, begin = out / f"{_name(video, before)}-predicted.mp4", time.monotonic()
-    reel = convert(Path(video), path, show, frames)
+    reel = convert(Path(video), path, show, frames, progress)
     seconds = time.monotonic() - begin
     return {
         "written": str(path),
@@ -136,7 +141,7 @@ def _name(image: str, before: tuple[str, ...]) -> str:
 def _show(answers: list[dict[str, Any]]) -> None:
     lines = [line for answer in answers if "error" not in answer and "image" in answer for line in _lines(answer)]
     if lines:
-        show_table(("image", "label", "share" if "shares" in str(answers) else "score"), lines)
+        show_table(("image", "label", "share" if any("shares" in answer for answer in answers) else "score"), lines)
     for answer in answers:
         if "overlay" in answer:
             click.echo(f"written: {answer['overlay']}")

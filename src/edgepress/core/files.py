@@ -37,7 +37,7 @@ def atomic_write(path: Path) -> Generator[BinaryIO, None, None]:
                 os.fsync(file.fileno())
             os.chmod(name, 0o644)
             os.replace(name, path)
-            sync_folder(path.parent)
+            sync(path.parent)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
@@ -72,7 +72,7 @@ def atomic_folder(path: Path) -> Generator[Path, None, None]:
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
-                    _sync(file)
+                    sync(file)
             os.chmod(temporary, 0o755)
             if path.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
@@ -81,17 +81,13 @@ def atomic_folder(path: Path) -> Generator[Path, None, None]:
                 shutil.rmtree(old, ignore_errors=True)
             else:
                 os.replace(temporary, path)
-            sync_folder(path.parent)
+            sync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` survive a power cut."""
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make the content of a file, or the renames in a folder, survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

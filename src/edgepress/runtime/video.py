@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.core.errors import DataError, MissingExtraError
-from edgepress.core.files import explain_disk
+from edgepress.core.files import explain_disk, sync
+from edgepress.core.stage import Progress
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 MOST_PIXELS = 8192 * 4320
@@ -34,7 +35,9 @@ def is_video(path: str) -> bool:
     return Path(path).suffix.lower() in SUFFIXES
 
 
-def convert(source: Path, target: Path, show: Callable[[Frame], Frame], most: int = 0) -> Reel:
+def convert(
+    source: Path, target: Path, show: Callable[[Frame], Frame], most: int = 0, progress: Progress | None = None
+) -> Reel:
     """Write to `target` (.mp4) what `show` makes of each frame of `source`, both uint8 RGB `(height, width, 3)`.
 
     Frames are decoded one by one, at most `most` of them (0: all). The file is whole or absent. Raises `DataError`
@@ -55,7 +58,10 @@ def convert(source: Path, target: Path, show: Callable[[Frame], Frame], most: in
             if not writer.isOpened():
                 raise DataError(f"{target}: this OpenCV cannot write MP4 files of {size[0]}x{size[1]} pixels")
             count = 0
-            for frame in _frames(capture, size, most):
+            frames: Iterable[Frame] = _frames(capture, size, most)
+            if progress is not None:
+                frames = progress.track(frames, _count(cv2, capture, most), source.name)
+            for frame in frames:
                 shown = show(np.ascontiguousarray(frame[:, :, ::-1]))
                 writer.write(np.ascontiguousarray(shown[:, :, ::-1]))
                 count += 1
@@ -63,7 +69,9 @@ def convert(source: Path, target: Path, show: Callable[[Frame], Frame], most: in
             if not count:
                 raise DataError(f"{source}: no frame of this video can be decoded; it is damaged")
             os.chmod(name, 0o644)
+            sync(Path(name))
             os.replace(name, target)
+            sync(target.parent)
         finally:
             Path(name).unlink(missing_ok=True)
     finally:
@@ -99,6 +107,12 @@ def _header(cv2: Any, capture: Any, source: Path) -> tuple[tuple[int, int], floa
         raise DataError(f"{source}: frames of {width}x{height} pixels; 1 to {MOST_PIXELS:,} are decoded")
     rate = float(capture.get(cv2.CAP_PROP_FPS))
     return (width, height), rate if 0 < rate <= 1000 else 25.0
+
+
+def _count(cv2: Any, capture: Any, most: int) -> int:
+    """Return how many frames there will be, as far as the header tells; 0 where it does not."""
+    told = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    return min(told, most) if most and told else told or most
 
 
 def _frames(capture: Any, size: tuple[int, int], most: int) -> Iterator[Frame]:
