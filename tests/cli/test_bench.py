@@ -94,6 +94,11 @@ def test_a_network_is_found_by_its_name(small: Small, tmp_path: Path, call: Call
     assert result.exit_code == 2 and "give --data" in result.stderr
     result = call("bench", "digits_cnn", "--mean", "0.5", "--out", tmp_path / "store")
     assert result.exit_code == 2 and "belong together" in result.stderr
+    result = call("bench", small.bundle, "--weights", "pretrained", "--out", tmp_path / "store")
+    assert result.exit_code == 2 and "are for a network given by name" in result.stderr
+    result = call("bench", small.bundle, "--python", "python3", "--out", tmp_path / "store")
+    assert result.exit_code == 2 and "say which one, --on USER@BOARD" in result.stderr
+    assert not (tmp_path / "store").exists()
 
 
 def test_wrong_engines_are_told_before_anything_is_made(small: Small, call: Call, tmp_path: Path) -> None:

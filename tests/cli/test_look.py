@@ -56,6 +56,21 @@ def test_two_questions_at_once_are_refused(small: Small, call: Call) -> None:
     assert result.exit_code == 2 and "ask for one of them" in result.output
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--image", "x.png"), "--image is what --layers or --profile looks at"),
+        (("--profile", "--to", "x"), "--to is where the pictures of --layers go"),
+        (("--layers", "*", "--threads", "2"), "--threads are those of --profile"),
+    ],
+)
+def test_options_that_nothing_would_use_are_refused(
+    small: Small, call: Call, words: tuple[str, ...], said: str
+) -> None:
+    result = call("show", "small/teacher", "--runs", small.runs, *words)
+    assert result.exit_code == 2 and said in result.output
+
+
 @pytest.mark.parametrize("label", ["teacher", "file"])
 def test_a_profile_tells_layers_in_pytorch_and_in_the_engine(small: Small, call: Call, label: str) -> None:
     result = call("show", f"small/{label}", "--runs", small.runs, "--profile")

@@ -1,6 +1,5 @@
 """What layers do with images: statistics, dead channels, pictures; their times, and what to cut first."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -93,8 +93,7 @@ def command(
     wanted, source = benching.spelled_out(options, data), benching.Source(weights, mean, std)
     settings = matrix.Settings(calls=options["calls"], limit=options["limit"], tdp=options["tdp"] or 0.0)
     given = benching.look_up(what, runs)
-    if source != benching.Source() and all(one.folder is not None for one in given):
-        raise click.UsageError("--weights, --mean and --std are for a network given by name; files hold their own")
+    benching.check(given, source, data, wanted)
     plan = benching.plan(given, source, data, images, wanted, settings, on)
     store = out or runs / f"bench-{hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]}"
     open_store(store, plan)

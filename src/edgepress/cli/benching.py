@@ -146,6 +146,19 @@ def _prints(given: Given) -> list[str]:
     return [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
 
 
+def check(given: list[Given], source: Source, data: str | None, wanted: "Wanted") -> None:
+    """Raise `ConfigError` for what cannot be measured, before anything is written."""
+    from edgepress.measure.prepare import check_wanted
+
+    if source != Source() and all(one.folder is not None for one in given):
+        raise ConfigError("--weights, --mean and --std are for a network given by name; files hold their own")
+    network = next((one for one in given if one.is_model), None)
+    if network is not None and data is None:
+        raise ConfigError(f"{network.text!r} is a network, no file: give --data, on whose images files are made")
+    if wanted.runtimes or wanted.precisions:
+        check_wanted(wanted, formats())
+
+
 def prepare(
     given: list[Given], source: Source, data: str | None, images: int, wanted: "Wanted", store: Path, runs: Path,
     progress: "Progress",
@@ -154,8 +167,6 @@ def prepare(
     from edgepress.measure import prepare as making
     from edgepress.tasks.base import tasks
 
-    if wanted.runtimes or wanted.precisions:
-        making.check_wanted(wanted, formats())
     found = Field()
     signatures: list[Signature] = []
     models: dict[str, dict[str, Path]] = {}
@@ -167,8 +178,7 @@ def prepare(
                 found.cells += cells
                 signatures.append(signature)
                 continue
-            if data is None:
-                raise ConfigError(f"{one.text!r} is a network, no file: give --data, on whose images files are made")
+            assert data is not None, "checked"
             folder = one.folder or build(one, source, data, store, progress)
             signature, precision = _about(folder)
             signatures.append(signature)

@@ -6,9 +6,17 @@ step of one activation, which later layers spread: at most 0.015 of the largest 
 ResNet-20 with its public weights, 99.85 % of the decisions equal. A bias left out, or a scale that is wrong, costs
 ten times as much. A step of a narrow activation is larger: with 2 bits, of which one such sum moves a third of a
 range, one image in a hundred differed at all, the worst by 0.14, by 0.014 rms, 99.9 % of the decisions equal.
+
+In a deep network such a step makes others: a difference of a millionth before a rounding is one of a whole step, for
+one value in a million, after it, and every further rounding takes the root of the share anew. So two exact ways to
+compute it end up about as far apart as rounding moved the network itself. MobileNetV3-Small for 32x32 images, 126
+roundings deep: rounding moves its outputs by 0.049 rms, ONNX Runtime is 0.050 from PyTorch, OpenVINO 0.053, and these
+two 0.063 from each other. Where rounding moves a network much, the bounds follow.
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +24,7 @@ from numpy.typing import NDArray
 
 from edgepress.core.artifact import Model, Program
 from edgepress.core.errors import DataError, ParityError
+from edgepress.export.fake import Quantizer
 from edgepress.models.predictor import TorchPredictor
 from edgepress.runtime.predictor import EnginePredictor
 from edgepress.tasks.base import tasks
@@ -34,6 +43,9 @@ class Bounds:
 FLOAT = Bounds(max_difference=1e-3, rms_difference=1e-4, agreement=99.9)
 INTEGER = Bounds(max_difference=0.1, rms_difference=0.04, agreement=99.0)
 
+LOOSEST = Bounds(max_difference=0.3, rms_difference=0.15, agreement=99.0)
+"""What no rounding excuses."""
+
 
 def check(model: Model, program: Program, samples: NDArray[np.uint8], bounds: Bounds | None = None) -> Program:
     """Return `program` with the measured `parity`; raise `ParityError` with the numbers where it is out of `bounds`.
@@ -46,6 +58,8 @@ def check(model: Model, program: Program, samples: NDArray[np.uint8], bounds: Bo
     expected, got = TorchPredictor(model, 64)(samples), EnginePredictor(program)(samples)
     if not np.isfinite(expected).all():
         raise ParityError(f"{model.builder.name} itself gives values that are not finite; nothing was written")
+    if model.precision != "fp32":
+        bounds = _beside_rounding(bounds, model, samples, expected)
     parity = compare(model.signature.task, expected, got)
     least = min(bounds.agreement, _agreement_of_ties(model.signature.task, expected, parity["rms_difference"]))
     broken = [
@@ -77,6 +91,30 @@ def bounds_for(precision: str, tolerance: float | None = None) -> Bounds:
     narrow = re.fullmatch(r"w\d+a(\d+)", precision)
     step = 1 / (2 ** int(narrow.group(1)) - 1) if narrow else 0.0
     return replace(INTEGER, max_difference=max(INTEGER.max_difference, step))
+
+
+def _beside_rounding(bounds: Bounds, model: Model, samples: NDArray[np.uint8], expected: NDArray[np.float32]) -> Bounds:
+    """Return `bounds`, wider where rounding moves the outputs of `model` so far that steps of it must differ."""
+    with _unrounded(model):
+        moved = compare(model.signature.task, TorchPredictor(model, 64)(samples), expected)["rms_difference"]
+    return replace(
+        bounds,
+        max_difference=max(bounds.max_difference, min(3 * moved, LOOSEST.max_difference)),
+        rms_difference=max(bounds.rms_difference, min(1.5 * moved, LOOSEST.rms_difference)),
+    )
+
+
+@contextlib.contextmanager
+def _unrounded(model: Model) -> Iterator[None]:
+    """Let `model` compute with floating-point numbers for the block."""
+    on = [part for part in model.module.modules() if isinstance(part, Quantizer) and part.enabled]
+    for part in on:
+        part.enabled = False
+    try:
+        yield
+    finally:
+        for part in on:
+            part.enabled = True
 
 
 def compare(task: str, expected: NDArray[np.float32], got: NDArray[np.float32]) -> dict[str, float]:
