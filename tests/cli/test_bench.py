@@ -126,7 +126,7 @@ def test_two_bundles_on_two_engines_tell_which_is_which(small: Small, pictures: 
     pytest.importorskip("openvino")
     result = call(
         "bench", small.bundle, "small/file", "--runs", small.runs, "--runtimes", "onnxruntime,openvino", "--data",
-        pictures, "--calls", "30",
+        pictures, "--calls", "30", "--precisions", "fp32,int8",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
