@@ -12,6 +12,8 @@ from edgepress.core.config import STRICT
 from edgepress.core.registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
     from edgepress.data.base import Data
@@ -47,6 +49,11 @@ class Term(ABC):
     @abstractmethod
     def __call__(self, outputs: "Tensor", batch: "Batch", task: "Task") -> "Tensor":
         """Return the unweighted mean loss of the batch, a float32 scalar."""
+
+
+def mean(losses: "Sequence[Tensor]") -> "Tensor":
+    """Return the mean of scalar losses, of which there is at least one."""
+    return sum(losses[1:], losses[0]) / len(losses)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from edgepress.train.objectives.base import FeatureTerm, Place, objectives
+from edgepress.train.objectives.base import FeatureTerm, Place, mean, objectives
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,4 +34,4 @@ class Hint(FeatureTerm):
     def compare(self, ours: "list[Tensor]", theirs: "list[Tensor]") -> "Tensor":
         """Return the mean over the pairs of features."""
         each = [(a - b).square().mean() for a, b in zip(ours, theirs, strict=True)]
-        return sum(each[1:], each[0]) / len(each)
+        return mean(each)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from edgepress.train.objectives.base import FeatureTerm, Place, objectives
+from edgepress.train.objectives.base import FeatureTerm, Place, mean, objectives
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ class RKD(FeatureTerm):
     def compare(self, ours: "list[Tensor]", theirs: "list[Tensor]") -> "Tensor":
         """Return the mean over the pairs of features."""
         each = [self._pair(a.flatten(1), b.flatten(1)) for a, b in zip(ours, theirs, strict=True)]
-        return sum(each[1:], each[0]) / len(each)
+        return mean(each)
 
     def _pair(self, ours: "Tensor", theirs: "Tensor") -> "Tensor":
         total = ours.new_zeros(())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgepress.train.objectives.base import FeatureTerm, objectives
+from edgepress.train.objectives.base import FeatureTerm, mean, objectives
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,4 +43,4 @@ class VID(FeatureTerm):
             ((t - mean).square() / var + var.log()).mean() / 2
             for mean, var, t in zip(means, variances, theirs, strict=True)
         ]
-        return sum(each[1:], each[0]) / len(each)
+        return mean(each)
