@@ -143,7 +143,7 @@ def test_pairwise_compares_cosines_between_places() -> None:
     assert Pairwise(side=2).compare([s], [t]).item() == pytest.approx(total, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", SUPERVISED)
+@pytest.mark.parametrize("name", [*SUPERVISED, "entropy"])
 def test_void_teaches_nothing_and_gradients_are_finite(name: str) -> None:
     outputs = logits(1).requires_grad_()
     with_void = call(name, outputs, maps(2))

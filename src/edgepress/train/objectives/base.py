@@ -51,8 +51,8 @@ class Term(ABC):
         """Return the unweighted mean loss of the batch, a float32 scalar."""
 
 
-def mean(losses: "Sequence[Tensor]") -> "Tensor":
-    """Return the mean of scalar losses, of which there is at least one."""
+def over_pairs(losses: "Sequence[Tensor]") -> "Tensor":
+    """Return the mean of the losses of pairs of features, of which there is at least one."""
     return sum(losses[1:], losses[0]) / len(losses)
 
 

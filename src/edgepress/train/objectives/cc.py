@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import exp, factorial
 from typing import TYPE_CHECKING, ClassVar
 
-from edgepress.train.objectives.base import FeatureTerm, Place, mean, objectives, positive
+from edgepress.train.objectives.base import FeatureTerm, Place, objectives, over_pairs, positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ class CC(FeatureTerm):
     def compare(self, ours: "list[Tensor]", theirs: "list[Tensor]") -> "Tensor":
         """Return the mean over the pairs of features."""
         each = [(self._kernel(b) - self._kernel(a)).square().mean() for a, b in zip(ours, theirs, strict=True)]
-        return mean(each)
+        return over_pairs(each)
 
     def _kernel(self, x: "Tensor") -> "Tensor":
         x = x.flatten(1)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from edgepress.train.objectives.base import FeatureTerm, Place, mean, objectives, positive
+from edgepress.train.objectives.base import FeatureTerm, Place, objectives, over_pairs, positive
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,7 +43,7 @@ class InBatchCRD(FeatureTerm):
     def compare(self, ours: "list[Tensor]", theirs: "list[Tensor]") -> "Tensor":
         """Return the mean over the pairs of features `(N, width)` of norm 1."""
         each = [self._pair(a, b) for a, b in zip(ours, theirs, strict=True)]
-        return mean(each)
+        return over_pairs(each)
 
     def _pair(self, ours: "Tensor", theirs: "Tensor") -> "Tensor":
         scores = ours @ theirs.T / self.temperature

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from edgepress.train.objectives.base import FeatureTerm, Place, mean, objectives, positive
+from edgepress.train.objectives.base import FeatureTerm, Place, objectives, over_pairs, positive
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,7 +39,7 @@ class CWD(FeatureTerm):
         """Return the mean over the pairs of features."""
         pairs = zip(ours, theirs, strict=True)
         each = [channelwise(a.flatten(2), b.flatten(2), self.temperature) for a, b in pairs]
-        return mean(each)
+        return over_pairs(each)
 
 
 def channelwise(ours: "Tensor", theirs: "Tensor", temperature: float) -> "Tensor":

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from edgepress.train.objectives.base import Term, objectives
-from edgepress.train.objectives.rows import rows
+from edgepress.train.objectives.dense import counted
+from edgepress.train.objectives.rows import mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 @objectives.register("entropy")
 @dataclass(frozen=True)
 class Entropy(Term):
-    """`-H(softmax(outputs))`, minus the entropy in nats, mean over images or pixels; so the loss may be negative.
+    """`-H(softmax(outputs))`, minus the entropy in nats, mean over images, or pixels that are not void; so the loss may
+    be negative.
 
     Pereyra et al., "Regularizing Neural Networks by Penalizing Confident Output Distributions", 2017: cross-entropy
     minus `beta` times the entropy, where `beta` is the weight of this term (0.1 as they use it). A network trained so
@@ -27,5 +29,6 @@ class Entropy(Term):
     usual: ClassVar[float] = 0.1
 
     def __call__(self, outputs: "Tensor", batch: "Batch", task: "Task") -> "Tensor":
-        log = rows(outputs).log_softmax(1)
-        return (log.exp() * log).sum(1).mean()
+        logits, _ = counted(outputs, batch.targets)
+        log = logits.log_softmax(1)
+        return mean((log.exp() * log).sum(1))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from edgepress.train.objectives.base import FeatureTerm, Place, mean, objectives, positive
+from edgepress.train.objectives.base import FeatureTerm, Place, objectives, over_pairs, positive
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,7 +39,7 @@ class Pairwise(FeatureTerm):
     def compare(self, ours: "list[Tensor]", theirs: "list[Tensor]") -> "Tensor":
         """Return the mean over the pairs of features."""
         each = [(self._cosines(a) - self._cosines(b)).square().mean() for a, b in zip(ours, theirs, strict=True)]
-        return mean(each)
+        return over_pairs(each)
 
     def _cosines(self, x: "Tensor") -> "Tensor":
         from torch.nn import functional as F

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from edgepress.train.objectives.base import FeatureTerm, Place, mean, objectives
+from edgepress.train.objectives.base import FeatureTerm, Place, objectives, over_pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,7 @@ class SP(FeatureTerm):
     def compare(self, ours: "list[Tensor]", theirs: "list[Tensor]") -> "Tensor":
         """Return the mean over the pairs of features."""
         each = [(_similar(b) - _similar(a)).square().mean() for a, b in zip(ours, theirs, strict=True)]
-        return mean(each)
+        return over_pairs(each)
 
 
 def _similar(x: "Tensor") -> "Tensor":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgepress.train.objectives.base import FeatureTerm, mean, objectives
+from edgepress.train.objectives.base import FeatureTerm, objectives, over_pairs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,4 +43,4 @@ class VID(FeatureTerm):
             ((t - mean).square() / var + var.log()).mean() / 2
             for mean, var, t in zip(means, variances, theirs, strict=True)
         ]
-        return mean(each)
+        return over_pairs(each)
