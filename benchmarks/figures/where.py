@@ -13,7 +13,7 @@ PLACES = ("logits", "encoder", "bottleneck", "decoder", "all")
 def measure(options: Options) -> list[Row]:
     """Train what is not trained yet; return the mIoU of the student taught at each place."""
     seed = options.seeds[0]
-    sets = {"name": f"camvid-where-seed{seed}", "seed": seed, "teacher.seed": 0}
+    sets = {"name": f"camvid-where-seed{seed}", "seed": seed, "begun.seed": 0, "teacher.seed": 0}
     result = done(prepared("camvid-where", options, sets), options)
     return [
         replace(score(result.rows, label, "miou"), artifact=f"where-{label}", seeds=str(seed), command=options.command)
