@@ -1,10 +1,13 @@
 """What a training was seen to do gets onto the page of its run: the last picture of each kind."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from edgepress.measure import tracked as room
+from edgepress.measure.report import write_report
 from edgepress.measure.tracked import tracked
 from edgepress.train.trackers.base import Training
 from edgepress.train.trackers.jsonl import Jsonl
@@ -27,6 +30,15 @@ def test_the_last_picture_of_each_kind_is_shown(tmp_path: Path) -> None:
     assert [picture.name for picture in found.pictures] == ["samples", "body.10", "body.9"], "in the order of the calls"
     assert found.pictures[1].note == "layers/body.10 it is; step 10"
     assert all(picture.source.startswith("data:image/png;base64,iVBOR") for picture in found.pictures)
+
+
+def test_they_are_on_the_report(make_run: Callable[..., Path]) -> None:
+    pytest.importorskip("altair")
+    folder = make_run()
+    assert "Inside the networks" not in write_report(folder).read_text()
+    training(folder)
+    page = write_report(folder).read_text()
+    assert page.count("<h3>student</h3>") == 1 and 'alt="body.9 of student"' in page
 
 
 def test_what_is_torn_or_gone_or_too_much_is_left_out(tmp_path: Path, monkeypatch) -> None:
