@@ -26,7 +26,10 @@ class Budget:
     - `params`: parameters; `macs`: multiply-accumulate operations for one image;
     - `bytes`: size of the exported FP32 file;
     - `latency_ms`: time of one call of the exported file on `runtime` with `threads` threads and `batch` images,
-      measured on this machine (the lower quartile of the calls: other work on the machine only ever adds to a time).
+      measured on this machine (the lower quartile of the calls: other work on the machine only ever adds to a time);
+    - `energy_mj`: millijoules of such a call, of a machine that draws `watts` while it computes: a power meter tells,
+      or the energy and the time in the matrix of `edgepress bench`. What an engine draws depends little on the network,
+      so this is the time `energy_mj / watts`, in milliseconds, and becomes the latency asked for.
     """
 
     __pydantic_config__ = STRICT
@@ -35,24 +38,38 @@ class Budget:
     macs: int | None = None
     bytes: int | None = None
     latency_ms: float | None = None
+    energy_mj: float | None = None
+    watts: float | None = None
     runtime: str = "onnxruntime"
     threads: int = 1
     batch: int = 1
 
+    def __post_init__(self) -> None:
+        if self.energy_mj is not None and self.watts and self.watts > 0:
+            both = (self.energy_mj / self.watts, self.latency_ms)
+            object.__setattr__(self, "latency_ms", min(limit for limit in both if limit is not None))
+
     @property
     def limits(self) -> dict[str, float]:
-        """The limits that were given, by name."""
+        """The limits that were given, by name; energy as the latency it stands for."""
         return {name: float(getattr(self, name)) for name in LIMITS if getattr(self, name) is not None}
 
     def problems(self) -> list[str]:
         """Return what is wrong with the fields beyond their types."""
+        given = {**self.limits, "energy_mj": self.energy_mj, "watts": self.watts}
         wrong = [
             f"budget: {name} must be a number above 0, got {value:g}"
-            for name, value in self.limits.items()
-            if not (value > 0 and math.isfinite(value))
+            for name, value in given.items()
+            if value is not None and not (value > 0 and math.isfinite(value))
         ]
-        if not self.limits:
-            wrong.append(f"budget: give at least one limit of {', '.join(LIMITS)}, for example {{latency_ms: 2.0}}")
+        if (self.energy_mj is None) != (self.watts is None):
+            wrong.append(
+                "budget: 'energy_mj' and 'watts' belong together: energy is the time of a call, times what the machine "
+                "draws meanwhile"
+            )
+        elif not self.limits and not wrong:
+            names = ", ".join((*LIMITS, "energy_mj"))
+            wrong.append(f"budget: give at least one limit of {names}, for example {{latency_ms: 2.0}}")
         if self.runtime not in RUNTIMES:
             wrong.append(f"budget: times on runtime {self.runtime!r} are not possible here; {', '.join(RUNTIMES)} is")
         wrong += [f"budget: {n} must be at least 1, got {getattr(self, n)}" for n in ("threads", "batch")
@@ -61,7 +78,7 @@ class Budget:
 
     def toward(self, full: dict[str, float], fraction: float) -> "Budget":
         """Return the budget that lies `fraction` of the way from what the network takes now (`full`) to this one."""
-        given: dict[str, Any] = {}
+        given: dict[str, Any] = {"energy_mj": None, "watts": None}  # they are in the latency
         for name, limit in self.limits.items():
             value = full[name] + (limit - full[name]) * fraction if limit < full[name] else limit
             given[name] = value if name == "latency_ms" else math.ceil(value)
