@@ -117,3 +117,59 @@ class Sparsify(Stage):
             f"{report.bytes_after} bytes (zlib); no engine gets faster by it"
         )
         return result
+
+
+@stages.register("fastnas")
+@dataclass(frozen=True, kw_only=True)
+class FastNas(Stage):
+    """Choose the widths of a network by the search of NVIDIA ModelOpt (extra `fastnas`), without training.
+
+    `budget` limits `macs`, `params` or both; widths are multiples of `multiple`. A candidate is scored on `images`
+    images of the validation split, its batch norms are estimated on `calibrate` images of the train split.
+    """
+
+    budget: dict[str, Any]
+    multiple: int = 8
+    images: int = 1000
+    calibrate: int = 512
+
+    def check(self) -> list[str]:
+        """Return what is wrong with the fields."""
+        problems: list[str] = []
+        try:
+            budget = parse(Budget, self.budget, "field 'budget'")
+            problems += budget.problems()
+            other = [name for name in budget.limits if name not in ("macs", "params")]
+            if other:
+                problems.append(f"field 'budget': FastNAS knows macs and params, not {', '.join(other)}; take `prune`")
+        except ConfigError as error:
+            problems += error.problems
+        for name in ("multiple", "images", "calibrate"):
+            if getattr(self, name) < 1:
+                problems.append(f"field {name!r} must be at least 1, got {getattr(self, name)}")
+        return problems
+
+    def smoke(self) -> Self:
+        """Return this search with few images."""
+        return dataclasses.replace(self, images=min(self.images, 64), calibrate=min(self.calibrate, 64))
+
+    def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
+        """Return the network with the widths found."""
+        import numpy as np
+
+        from edgepress.cost.measure import measured
+        from edgepress.prune.fastnas import fastnas
+
+        assert isinstance(artifact, Model)
+        budget = parse(Budget, self.budget, "fastnas: budget")
+        images, targets = ctx.data.val.read(np.arange(min(self.images, len(ctx.data.val)), dtype=np.int64))
+        calibration = ctx.data.calibration(self.calibrate, ctx.seed)
+        result, score = fastnas(artifact, budget, self.multiple, calibration, images, targets, ctx.seed)
+        before, after = (
+            {kind: measured(model.module, model.signature, kind, budget) for kind in budget.limits}
+            for model in (artifact, result)
+        )
+        ctx.notes.update(score=score, before=before, after=after)
+        words = [f"{kind} {before[kind]:,.0f} -> {after[kind]:,.0f}" for kind in budget.limits]
+        ctx.progress.say(f"{'; '.join(words)}; {score:.2f} % on {len(images)} validation images")
+        return result
