@@ -1,20 +1,18 @@
 """Which layers of a network may be factorized, where they run, and why the others stay whole."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from edgepress.core.artifact import Signature
-from edgepress.core.errors import ConfigError, suggest
 from edgepress.factorize.config import FactorizeConfig
 from edgepress.factorize.layers import Factored
 from edgepress.factorize.pieces import Pair, Whole, read
 from edgepress.models.difference import ties
 from edgepress.models.hooks import hooked
+from edgepress.models.paths import matched
 from edgepress.models.predictor import evaluating
 
 PARTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -39,9 +37,9 @@ def find_sites(module: nn.Module, signature: Signature, config: FactorizeConfig)
     layer.
     """
     parts = _layers(module)
-    wanted = _matched(parts, config.layers, "layers") if config.layers else set(parts)
-    protected = _matched(parts, config.protect, "protect")
-    ranks = {path: glob for glob in config.ranks for path in _matched(parts, [glob], "ranks")}
+    wanted = matched(parts, config.layers, "factorize: layers") if config.layers else set(parts)
+    protected = matched(parts, config.protect, "factorize: protect")
+    ranks = {path: glob for glob in config.ranks for path in matched(parts, [glob], "factorize: ranks")}
     inputs = _run(module, signature, parts)
     tied = ties(module)
     shared = {name.rpartition(".")[0] for name in (*tied, *tied.values())}
@@ -72,17 +70,6 @@ def _layers(module: nn.Module) -> dict[str, nn.Module]:
         inside = any(path.startswith(f"{outer}.") for outer, o in found.items() if isinstance(o, Factored))
         if path and not inside and isinstance(part, (*PARTS, Factored)):
             found[path] = part
-    return found
-
-
-def _matched(parts: Iterable[str], globs: Iterable[str], field: str) -> set[str]:
-    paths = list(parts)
-    found: set[str] = set()
-    for glob in globs:
-        hits = {path for path in paths if fnmatchcase(path, glob) or fnmatchcase(path, f"{glob}.*")}
-        if not hits:
-            raise ConfigError(f"factorize: {field}: no layer matches {glob!r}{suggest(glob, paths)}")
-        found |= hits
     return found
 
 

@@ -9,16 +9,16 @@ import copy
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from edgepress.core.artifact import Signature
-from edgepress.core.errors import ConfigError, EdgepressError, MissingExtraError, suggest
+from edgepress.core.errors import EdgepressError, MissingExtraError
 from edgepress.cost.shapes import LAYERS
 from edgepress.models.difference import ties
+from edgepress.models.paths import matched
 from edgepress.models.predictor import evaluating
 
 Side = Literal["out", "in"]
@@ -78,14 +78,7 @@ def find_sites(module: nn.Module, signature: Signature, protect: Sequence[str] =
 
 def match_layers(module: nn.Module, globs: Iterable[str]) -> set[str]:
     """Return the paths of submodules that one of `globs` matches; a path below a matching one counts too."""
-    paths = [name for name, _ in module.named_modules() if name]
-    found: set[str] = set()
-    for glob in globs:
-        hits = {path for path in paths if fnmatchcase(path, glob)}
-        if not hits:
-            raise ConfigError(f"protect: no layer matches {glob!r}{suggest(glob, paths)}")
-        found |= {path for path in paths if any(path == hit or path.startswith(hit + ".") for hit in hits)}
-    return found
+    return matched([name for name, _ in module.named_modules() if name], globs, "protect")
 
 
 class Graph:
