@@ -37,7 +37,8 @@ def measure(options: Options) -> list[Row]:
     found: list[Row] = []
     for name, size in chosen(options):
         results, _ = one(options, name, size)
-        found += [replace(row, command=options.command) for row in rows(results, "top1", options.command)]
+        for row in rows(results, "top1", options.command):
+            found.append(replace(row, artifact=f"{name}-{size}{row.artifact.removeprefix(name)}"))
         filled = [result for result in results if not result.error]
         about = {"n": len(results), "threads": 1, "batch": 1}
         found.append(options.row(f"{name}-{size}", "filled_cells", len(filled), "cells", "higher", **about))
