@@ -99,7 +99,7 @@ def public_sets(recipe: Path) -> list[str]:
     loads = [
         fields for stage in yaml.safe_load(recipe.read_text())["stages"] for fields in [stage.get("load")] if fields
     ]
-    public = [fields for fields in loads if str(fields["weights"]).startswith(WEIGHTS)]
+    public = [fields for fields in loads if str(fields.get("weights")).startswith(WEIGHTS)]
     return [f"{fields['name']}.weights={public_weights(Path(fields['weights']).name)}" for fields in public]
 
 
