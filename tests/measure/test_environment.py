@@ -90,6 +90,9 @@ def test_calls_are_warmed_up_counted_and_limited() -> None:
     timing = time_calls(lambda: calls.append(1), rounds=50, warmup=7)
     assert (timing.n, len(calls)) == (50, 57)
     assert timing.ms(0.1) <= timing.ms(0.5) <= timing.ms(0.99)
+    del calls[:]
+    assert time_calls(lambda: calls.append(1), rounds=3, warmup=2, settle=0.02).n == 3
+    assert len(calls) > 100
     slow = time_calls(lambda: sum(range(300_000)), rounds=10_000, limit=0.1)
     assert 3 <= slow.n < 1000
     assert slow.per_second(4) == pytest.approx(4 * slow.n / slow.seconds.sum())

@@ -24,6 +24,8 @@ from edgepress.measure.timing import WIDE, Timing
 from edgepress.tasks.base import tasks
 
 Array = NDArray[Any]
+SETTLE = 0.05
+"""Seconds of untimed calls before each turn of a cell: the cells before it have emptied the caches."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,7 @@ def time_in_turns(cells: Sequence[Cell], settings: Settings, store: Path, progre
                     continue
                 try:
                     seconds = min(10.0, settings.limit / 2) / settings.turns
-                    timed = alive[cell.name].ask("time", calls=each, warmup=5, seconds=seconds)
+                    timed = alive[cell.name].ask("time", calls=each, warmup=5, seconds=seconds, settle=SETTLE)
                 except CellError as error:
                     alive.pop(cell.name).close()
                     fail(cell, error, store, progress)

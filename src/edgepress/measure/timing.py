@@ -42,15 +42,21 @@ class Timing:
         return batch * self.n / max(float(self.seconds.sum()), 1e-12)
 
 
-def time_calls(call: Callable[[], object], rounds: int, warmup: int = 10, limit: float = 10.0) -> Timing:
+def time_calls(
+    call: Callable[[], object], rounds: int, warmup: int = 10, limit: float = 10.0, settle: float = 0.0
+) -> Timing:
     """Time `call` up to `rounds` times after up to `warmup` untimed calls; stop after about `limit` seconds.
 
-    At least one call is a warm-up and three are timed, however long they take. The garbage collector waits outside.
+    At least one call is a warm-up and three are timed, however long they take. The warm-up lasts at least `settle`
+    seconds: a process whose caches others have emptied needs milliseconds, not calls, until it runs at its own speed.
+    The garbage collector waits outside.
     """
     clock = time.perf_counter_ns
     started = clock()
-    for _ in range(max(warmup, 1)):
+    warm = 0
+    while warm < max(warmup, 1) or clock() - started < settle * 1e9:
         call()
+        warm += 1
         if clock() - started > limit * 0.25e9:
             break
     taken: list[int] = []

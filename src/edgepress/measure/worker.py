@@ -46,13 +46,13 @@ class Worker:
         finite = np.isfinite(results).reshape(len(results), -1).all(axis=1)
         return {"images": len(results), "not_finite": int((~finite).sum())}
 
-    def time(self, calls: int, warmup: int, seconds: float) -> dict[str, Any]:
+    def time(self, calls: int, warmup: int, seconds: float, settle: float = 0.0) -> dict[str, Any]:
         """Time calls on a prepared input; the processor time is that of all threads, warm-up included."""
         from edgepress.measure.timing import time_calls
 
         run, inputs = self.predictor.run, self.inputs
         began = time.process_time()
-        timing = time_calls(lambda: run(inputs), calls, warmup, seconds)
+        timing = time_calls(lambda: run(inputs), calls, warmup, seconds, settle)
         return {"seconds": timing.seconds.tolist(), "cpu": time.process_time() - began}
 
     def loop(self, seconds: float) -> dict[str, Any]:
