@@ -58,6 +58,10 @@ class Model:
         return replace(self, key=key)
 
 
+UNPROVEN = "unproven"
+"""Where the provenance of a program that no runtime has opened says why: its engine cannot exist on that machine."""
+
+
 @dataclass(frozen=True)
 class Program:
     """An exported network: it runs, it is not edited. `files` are the bundle's contents by name, manifest excluded."""

@@ -123,7 +123,7 @@ _SIZES = (
 
 _RUNTIMES = {
     "torch": "PyTorch", "pt2": "PyTorch export", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO",
-    "executorch": "ExecuTorch", "litert": "LiteRT", "ncnn": "ncnn", "tensorrt": "TensorRT",
+    "executorch": "ExecuTorch", "litert": "LiteRT", "ncnn": "ncnn", "tensorrt": "TensorRT", "coreml": "Core ML",
 }  # fmt: skip
 
 _OFFSETS = {

@@ -22,7 +22,17 @@ _FEATURES = (
     "sme", "sve2", "sve", "i8mm", "bf16", "asimddp", "asimdhp", "asimd", "neon",
 )  # fmt: skip
 
-_PACKAGES = ("edgepress", "torch", "onnxruntime", "openvino", "executorch", "ai-edge-litert", "ncnn", "tensorrt")
+_PACKAGES = (
+    "edgepress",
+    "torch",
+    "onnxruntime",
+    "openvino",
+    "executorch",
+    "ai-edge-litert",
+    "ncnn",
+    "tensorrt",
+    "coremltools",
+)
 
 
 def cpu_features(root: Path = ROOT) -> tuple[str, ...]:

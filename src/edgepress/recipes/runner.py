@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgepress.core.artifact import Artifact, Model, Predictor, Program
+from edgepress.core.artifact import UNPROVEN, Artifact, Model, Predictor, Program
 from edgepress.core.config import dump
 from edgepress.core.errors import ConfigError, UnknownNameError
 from edgepress.core.files import lock, write_json
@@ -24,6 +24,7 @@ from edgepress.measure.rows import Row, read_rows, write_rows
 from edgepress.recipes.keys import measure_key, stage_key
 from edgepress.recipes.recipe import Recipe, Step, dump_recipe
 from edgepress.recipes.store import BUNDLE, STATE, Shelf, recipe_folder
+from edgepress.runtime.bundle import read_manifest
 from edgepress.train.stages import Fitting
 from edgepress.train.track import Track
 
@@ -220,6 +221,11 @@ class _Runner:
         if not self.ranks.main:
             return
         for step in steps:
+            bundle = self.result.shelves[step.label].folder / BUNDLE
+            unseen = read_manifest(bundle).provenance.get(UNPROVEN) if bundle.exists() else None
+            if unseen:
+                self.progress.say(f"{step.label} is not measured: {unseen}")
+                continue
             for measure in self.recipe.measures:
                 self.result.rows += self._measured(step, measure)
 
