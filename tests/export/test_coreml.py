@@ -1,5 +1,6 @@
 """Core ML: what can be told of a package on a system that cannot run it, and what its engine refuses anywhere."""
 
+import importlib
 import importlib.util
 import io
 import sys
@@ -40,14 +41,13 @@ def archive(files: dict[str, bytes], how: int = zipfile.ZIP_STORED) -> bytes:
 @elsewhere
 @pytest.mark.parametrize(("name", "share"), [("coreml", 4), ("coreml-fp16", 2)])
 def test_a_package_is_written_anywhere_and_says_that_it_was_not_proven(name: str, share: int) -> None:
-    from coremltools.proto import Model_pb2  # pyright: ignore[reportMissingImports]
-
+    proto: Any = importlib.import_module("coremltools.proto.Model_pb2")
     model = make("Residual")
     program = formats.get(name)(model, images(4))
     assert program.parity == {} and "Apple" in program.provenance[UNPROVEN]
     assert program.files == formats.get(name)(model, images(4)).files
     with zipfile.ZipFile(io.BytesIO(program.files[FILE])) as package:
-        spec: Any = Model_pb2.Model.FromString(package.read(MODEL))
+        spec = proto.Model.FromString(package.read(MODEL))
         weights = package.read(MEMBERS[1])
     given, answer = spec.description.input[0].type.multiArrayType, spec.description.output[0].type.multiArrayType
     assert tuple(given.shape) == (1, *model.signature.input.shape)
@@ -110,7 +110,7 @@ def test_the_files_of_a_package_are_written(tmp_path: Path) -> None:
     ids=["short", "other", "missing", "compressed", "changed", "empty"],
 )
 def test_other_archives_are_refused(damage: Callable[[dict[str, bytes]], bytes], tmp_path: Path) -> None:
-    files = dict.fromkeys(MEMBERS, b"m" * 100)
+    files: dict[str, bytes] = {name: b"m" * 100 for name in MEMBERS}
     with pytest.raises(BundleError, match="export it again"):
         unpack(damage(files), tmp_path / "inside")
     assert [path.name for path in tmp_path.iterdir()] in ([], ["inside"])
