@@ -1,7 +1,8 @@
 """The matrix: every cell checked in its own process, then all timed in turns, everything on disk as it is known.
 
-A store is a folder: `checked.jsonl` holds one line per cell that was checked, `turns.jsonl` one per cell and turn. A
-matrix that was stopped goes on where it was; one that is complete measures nothing.
+A store is a folder: `checked.jsonl` holds one line per cell that was checked, `started.jsonl` one per process that was
+started to be timed, `turns.jsonl` one per cell and turn. A matrix that was stopped goes on where it was; one that is
+complete measures nothing.
 """
 
 import json
@@ -24,6 +25,13 @@ from edgepress.measure.timing import WIDE, Timing
 from edgepress.tasks.base import tasks
 
 Array = NDArray[Any]
+FILES = ("checked", "started", "turns")
+"""The files of a store, each of one JSON object to a line."""
+
+STARTED = ("load", "first_prediction", "peak_rss")
+"""What a process knows when it has started. It starts twice: the second time, to be timed, the machine should be quiet,
+and that is what counts."""
+
 SETTLE = 0.05
 """Seconds of untimed calls before each turn of a cell: the cells before it have emptied the caches."""
 
@@ -133,7 +141,7 @@ def check(cell: Cell, judge: Judge | None, images: Path, settings: Settings, rea
     record = empty(cell)
     try:
         with CellProcess(cell, settings.limit) as process:
-            facts: dict[str, float] = {name: process.started[name] for name in ("load", "first_prediction", "peak_rss")}
+            facts: dict[str, float] = {name: process.started[name] for name in STARTED}
             facts["bytes"] = bytes_of(cell)
             if judge is not None:
                 to = images.with_name("outputs.npy")
@@ -253,9 +261,12 @@ def time_in_turns(cells: Sequence[Cell], settings: Settings, store: Path, progre
     try:
         for cell in cells:
             try:
-                alive[cell.name] = CellProcess(cell, settings.limit)
+                alive[cell.name] = process = CellProcess(cell, settings.limit)
             except CellError as error:
                 fail(cell, error, store, progress)
+            else:
+                about = {name: process.started[name] for name in STARTED}
+                append(store / "started.jsonl", {"cell": cell.name, "facts": about})
         for turn in progress.track(missing, len(missing), f"timing {len(cells)} cells"):
             for cell in cells if turn % 2 == 0 else reversed(cells):
                 if cell.name not in alive or (turn, cell.name) in done:
@@ -282,6 +293,7 @@ def fail(cell: Cell, error: CellError, store: Path, progress: Progress) -> None:
 def results(cells: Iterable[Cell], store: Path) -> list[Result]:
     """Return what `store` holds of `cells`, in their order; a cell that was not reached has no facts."""
     checked = {record["cell"]: record for record in records(store / "checked.jsonl")}
+    started = {record["cell"]: record["facts"] for record in records(store / "started.jsonl")}
     turns: dict[str, dict[int, list[float]]] = {}
     for record in records(store / "turns.jsonl"):
         turns.setdefault(record["cell"], {})[record["turn"]] = record["seconds"]
@@ -289,6 +301,8 @@ def results(cells: Iterable[Cell], store: Path) -> list[Result]:
     for cell in cells:
         record = checked.get(cell.name, {"error": cell.reason or "not reached"})
         about = {name: value for name, value in record.items() if name != "cell"}
+        if about.get("facts"):
+            about["facts"] = {**about["facts"], **started.get(cell.name, {})}
         mine = turns.get(cell.name, {})
         seconds = [mine.get(number, []) for number in range(max(mine, default=-1) + 1)]
         found.append(Result(cell, **about, turns=[] if about.get("error") else seconds))

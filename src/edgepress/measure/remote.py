@@ -23,7 +23,7 @@ from edgepress.core.files import sha256, write_bytes
 from edgepress.core.stage import Progress
 from edgepress.measure.bench import Bench
 from edgepress.measure.cell import EAGER
-from edgepress.measure.matrix import Judge, Settings, append
+from edgepress.measure.matrix import FILES, Judge, Settings, append
 from edgepress.measure.wheel import wheel_name, write_wheel
 from edgepress.runtime.batches import last_line
 
@@ -247,9 +247,9 @@ def _listen(link: Link, command: str, store: Path, progress: Progress, environme
 def _heard(word: dict[str, Any], store: Path, progress: Progress, environment: dict[str, str]) -> None:
     if "begin" in word:  # everything is told again
         environment.update(word["begin"])
-        for name in ("checked", "turns"):
+        for name in FILES:
             (store / f"{name}.jsonl").unlink(missing_ok=True)
-    for name in ("checked", "turns"):
+    for name in FILES:
         if name in word:
             append(store / f"{name}.jsonl", word[name])
             progress.status(word[name]["cell"])

@@ -25,8 +25,10 @@ class Teller:
     """Tells what is new in the store; a `Progress` that passes on what is said."""
 
     def __init__(self, store: Path, answers: Any) -> None:
+        from edgepress.measure.matrix import FILES
+
         self._store, self._answers = store, answers
-        self._told = {"checked": 0, "turns": 0}
+        self._told = dict.fromkeys(FILES, 0)
         self._guard, self._over = threading.Lock(), threading.Event()
 
     def track(self, steps: Iterable[T], total: int, label: str) -> Iterable[T]:
