@@ -1,13 +1,14 @@
 """Every format of another engine: the file computes what the network computes, in floats and with our integers."""
 
 import dataclasses
+import importlib
 
 import numpy as np
 import onnx
 import pytest
 import torch
 
-from edgepress.core.errors import EdgepressError, ParityError
+from edgepress.core.errors import BundleError, EdgepressError, ParityError
 from edgepress.export.convert import convert
 from edgepress.export.decomposed import portable
 from edgepress.export.formats import formats
@@ -28,9 +29,17 @@ def needs(runtime: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(reason is not None, reason=str(reason))
 
 
+def computes(arithmetic: str) -> pytest.MarkDecorator:
+    """Skip where OpenVINO does not compute in this arithmetic on this processor."""
+    if "openvino" not in engines or engines.get("openvino").available() is not None:
+        return needs("openvino")
+    known = importlib.import_module("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return pytest.mark.skipif(arithmetic not in known, reason=f"this processor has no {arithmetic}")
+
+
 FLOAT = [
     pytest.param("openvino", "fp32", marks=needs("openvino")),
-    pytest.param("openvino-bf16", "bf16", marks=needs("openvino")),
+    pytest.param("openvino-bf16", "bf16", marks=computes("BF16")),
     pytest.param("pt2", "fp32", marks=needs("pt2")),
     pytest.param("pt2-bf16", "bf16", marks=needs("pt2")),
     pytest.param("ncnn", "fp32", marks=[needs("ncnn"), SLOW]),
@@ -40,7 +49,7 @@ FLOAT = [
 ]
 INTEGER = [
     pytest.param("openvino", "w8a8", marks=needs("openvino")),
-    pytest.param("openvino-bf16", "w8a8+bf16", marks=needs("openvino")),
+    pytest.param("openvino-bf16", "w8a8+bf16", marks=computes("BF16")),
     pytest.param("executorch", "w8a8", marks=[needs("executorch"), SLOW]),
     pytest.param("litert", "w8a8", marks=[needs("litert"), SLOW]),
 ]
@@ -55,6 +64,20 @@ def test_float_files_agree(name: str, precision: str) -> None:
     expected = TorchPredictor(model)(images(7))
     found = EnginePredictor(program, batch=3)(images(7))  # batches of 3, 3 and 1
     assert np.abs(found - expected).max() <= bound * np.abs(expected).max()
+
+
+@needs("openvino")
+def test_an_arithmetic_that_the_processor_lacks_is_no_other() -> None:
+    from edgepress.runtime.openvino_engine import _check_arithmetic
+
+    _check_arithmetic("bf16", ["BF16", "FP32", "INT8"])
+    _check_arithmetic("f32", ["FP32"])
+    with pytest.raises(BundleError, match="not compute in FP16 on this processor, only in FP32, BF16"):
+        _check_arithmetic("f16", ["BF16", "FP32", "INT8"])
+    known = importlib.import_module("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if "FP16" not in known:
+        with pytest.raises(BundleError, match="FP16"):
+            formats.get("openvino-fp16")(make("SqueezeExcite"), images(24))
 
 
 @pytest.mark.parametrize(("name", "precision"), INTEGER)

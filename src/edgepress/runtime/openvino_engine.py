@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -99,17 +100,18 @@ class OpenVinoEngine(Engine):
         if not {"model.xml", "model.bin"} <= set(program.files):
             raise BundleError(f"the bundle holds no model.xml and model.bin, only {', '.join(sorted(program.files))}")
         openvino = _library()
+        core, hint = openvino.Core(), _hint(program.precision)
+        _check_arithmetic(hint, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
-            "INFERENCE_PRECISION_HINT": _hint(program.precision),
+            "INFERENCE_PRECISION_HINT": hint,
             "PERF_COUNT": profile,
             # Whoever pins the process decides; the plugin would choose cores of its own.
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            core = openvino.Core()
             weights = openvino.Tensor(np.frombuffer(program.files["model.bin"], np.uint8))
             network = core.read_model(program.files["model.xml"], weights)
             return OpenVinoSession(core, network, program.signature, options)
@@ -120,6 +122,15 @@ class OpenVinoEngine(Engine):
 def _hint(precision: str) -> str:
     """Return what OpenVINO shall compute in where it does not compute in integers."""
     return next((hint for name, hint in _HINTS.items() if name in precision.split("+")), "f32")
+
+
+def _check_arithmetic(hint: str, known: Sequence[str]) -> None:
+    """Raise `BundleError` where the plugin would silently take another arithmetic than `hint`: of "f16" it made
+    bfloat16, with three digits less, on a processor without FP16."""
+    name = {"f16": "FP16", "bf16": "BF16"}.get(hint, "FP32")
+    if name not in known:
+        able = ", ".join(one for one in ("FP32", "BF16", "FP16") if one in known)
+        raise BundleError(f"OpenVINO does not compute in {name} on this processor, only in {able}; export it for those")
 
 
 def _library() -> Any:
