@@ -106,7 +106,8 @@ class Search(Fitting):
     """Look for the best student within a budget, and give it on untrained: the next `train` or `distill` trains it.
 
     It chooses among networks (`models`) and values of their arguments (`space`), as in `models: [cifar_resnet8,
-    cifar_resnet20], space: {width: [8, 12, 16]}`; any name that `train` takes will do. `budget` holds the limits of
+    cifar_resnet20], space: {width: [8, 12, 16]}`; any name that `train` takes will do, and the network `resized` makes
+    the resolution an argument, as `kernel` of MobileNetV3 and EfficientNet is the kernel. `budget` holds the limits of
     `cost.budget.Budget`; what is above it is not looked at further. Of `trials` candidates the score is that of the
     validation split after `epochs` of training, with the fields of `train`, or without any training a proxy:
     "synflow" or "naswot" (on `images` images). The best score wins; where scores are equal, the lower cost.
