@@ -66,6 +66,16 @@ def test_float_files_agree(name: str, precision: str) -> None:
     assert np.abs(found - expected).max() <= bound * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("name", ["onnx", *(pytest.param(n, marks=[needs(n), SLOW]) for n in ("litert", "executorch"))])
+@pytest.mark.parametrize("precision", ["fp32", "w8a8"])
+def test_a_network_that_flattens_pixels_takes_any_batch(name: str, precision: str) -> None:
+    model = make("Flat") if precision == "fp32" else quantized("Flat")
+    predictor = EnginePredictor(formats.get(name)(model, images(24)), batch=3)
+    expected = TorchPredictor(model)(images(7))
+    for found in (predictor(images(7)), np.concatenate([predictor(images(7)[k : k + 1]) for k in range(7)])):
+        assert np.abs(found - expected).max() <= 0.03 * np.abs(expected).max()
+
+
 @needs("openvino")
 def test_an_arithmetic_that_the_processor_lacks_is_no_other() -> None:
     from edgepress.runtime.openvino_engine import _check_arithmetic

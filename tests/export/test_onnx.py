@@ -19,6 +19,7 @@ from quantize.nets import NETS, images, make, quantized
 
 # What ONNX Runtime makes of each network: nothing computes in floating point but what must.
 KERNELS = {
+    "Flat": {"QLinearConv": 1, "QGemm": 1},
     "Residual": {"QLinearConv": 3, "QLinearAdd": 1, "QLinearGlobalAveragePool": 1, "QGemm": 1},
     "SqueezeExcite": {"QLinearConv": 4, "QLinearAdd": 3, "QLinearMul": 3, "QLinearGlobalAveragePool": 2, "QGemm": 1},
     "Silu": {

@@ -114,6 +114,17 @@ class Shuffle(nn.Module):
         return self.head(x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w))
 
 
+class Flat(nn.Module):
+    """A linear layer over all pixels, as AlexNet and VGG have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.linear = conv(3, 8, 2), nn.Linear(8 * 16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(F.relu(self.stem(x)).flatten(1))
+
+
 class Gelu(nn.Module):
     """One operation that no integer kernel exists for."""
 
@@ -126,7 +137,7 @@ class Gelu(nn.Module):
 
 
 NETS: dict[str, Callable[[], nn.Module]] = {
-    c.__name__: c for c in (Residual, SqueezeExcite, Silu, PreActivation, Concat, Shuffle, Gelu)
+    c.__name__: c for c in (Residual, SqueezeExcite, Silu, PreActivation, Concat, Shuffle, Flat, Gelu)
 }
 
 

@@ -65,12 +65,21 @@ class LiteRtSession(Session):
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the float32 outputs for float32 `images` `(N, channels, height, width)`. Raises `DataError`."""
         check_images(images, self._shape)
-        if len(images) != self._batch:
-            self._resize(len(images))
+        if len(images) != self._batch and not self._resizes(len(images)):
+            return np.concatenate([self(image[None]) for image in images])
         self._interpreter.set_tensor(self._input, self._entry.encode(images) if self._entry else images)
         self._interpreter.invoke()
         result: NDArray[np.float32] = self._interpreter.get_tensor(self._output)
         return self._exit.decode(result) if self._exit else result
+
+    def _resizes(self, batch: int) -> bool:
+        """Make room for `batch` images; return False for a network that flattens to one row, and takes one image."""
+        try:
+            self._resize(batch)
+        except RuntimeError:
+            self._resize(1)
+            return batch == 1
+        return True
 
     def _resize(self, batch: int) -> None:
         self._interpreter.resize_tensor_input(self._input, (batch, *self._shape))
