@@ -8,13 +8,17 @@ import onnx
 import pytest
 import torch
 
+from edgepress.core.artifact import Signature
 from edgepress.core.errors import BundleError, EdgepressError, ParityError
+from edgepress.core.inputs import InputSpec
 from edgepress.export.convert import convert
 from edgepress.export.decomposed import portable
 from edgepress.export.formats import formats
 from edgepress.export.onnx import export_onnx, to_onnx
 from edgepress.export.tensorrt import refuse_zero_points
+from edgepress.models.build import new_model
 from edgepress.models.predictor import TorchPredictor
+from edgepress.quantize.ptq import quantize
 from edgepress.runtime.engine import engines
 from edgepress.runtime.predictor import EnginePredictor
 from edgepress.runtime.preprocess import to_input
@@ -74,6 +78,17 @@ def test_a_network_that_flattens_pixels_takes_any_batch(name: str, precision: st
     expected = TorchPredictor(model)(images(7))
     for found in (predictor(images(7)), np.concatenate([predictor(images(7)[k : k + 1]) for k in range(7)])):
         assert np.abs(found - expected).max() <= 0.03 * np.abs(expected).max()
+
+
+@needs("executorch")
+@SLOW
+def test_shortcuts_do_not_keep_executorch_from_integers() -> None:
+    signature = Signature("classification", InputSpec(32, 32), ("a", "b", "c", "d"))
+    pixels = images(24, 32)
+    model = quantize(new_model("mobilenet_v2", signature, {"width": 0.25}, 0), pixels)
+    program = formats.get("executorch")(model, pixels)
+    assert program.precision == "w8a8" and program.parity["rms_difference"] < 0.04
+    assert "quantized_decomposed" not in str(program.provenance["format"]["outside"])
 
 
 @needs("openvino")

@@ -43,6 +43,7 @@ def export_executorch(model: Model, samples: NDArray[np.uint8]) -> Program:
         try:
             sample = torch.zeros(2, *model.signature.input.shape)
             exported = torch.export.export(module, (sample,), dynamic_shapes=({0: batch},), strict=False)
+            _for_each_user(exported)
             edge = exir.to_edge_transform_and_lower(exported, partitioner=[partitioner.XnnpackPartitioner()])
             outside = Counter(_operations(edge.exported_program().graph))
             data = bytes(edge.to_executorch().buffer)
@@ -51,6 +52,25 @@ def export_executorch(model: Model, samples: NDArray[np.uint8]) -> Program:
     about = {**provenance(model), "format": {"name": "executorch", "outside": dict(outside)}}
     program = Program(model.signature, "executorch", model.precision, {"model.pte": data}, about)
     return check(model, program, samples)
+
+
+def _for_each_user(exported: Any) -> None:
+    """Give every user of a dequantized activation a dequantization of its own.
+
+    XNNPACK's partitioner keeps an operation and its dequantizations together. Where a shortcut shares one with the
+    layer beside it, it built parts that wait for each other, and gave up ("found dependency cycles").
+    """
+    graph = exported.graph
+    for node in list(graph.nodes):
+        if node.target is not torch.ops.quantized_decomposed.dequantize_per_tensor.default:
+            continue
+        for user in list(node.users)[1:]:
+            with graph.inserting_before(user):
+                own = graph.call_function(node.target, node.args, node.kwargs)
+            own.meta = dict(node.meta)
+            user.replace_input_with(node, own)
+    graph.lint()
+    exported.graph_module.recompile()
 
 
 def _operations(graph: Any) -> Iterator[str]:
