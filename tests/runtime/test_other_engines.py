@@ -105,3 +105,23 @@ def test_openvino_takes_any_batch_and_nothing_else(tmp_path: Path) -> None:
     wide = dataclasses.replace(program.signature, labels=("a", "b", "c", "d"))
     with pytest.raises(BundleError, match="4 labels"):
         engines.get("openvino").load(dataclasses.replace(program, signature=wide), 1)
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_executorch_takes_the_threads_it_was_given(asked: int) -> None:
+    from edgepress.runtime.executorch_engine import _set_threads
+
+    class Library:
+        threads = 2
+
+        def _threadpool_get_thread_count(self) -> int:
+            return self.threads
+
+        def _unsafe_reset_threadpool(self, threads: int) -> None:
+            assert threads != self.threads, "a pool of the right size is left alone"
+            self.threads = threads
+
+    library = Library()
+    _set_threads(library, asked)
+    assert library.threads == asked
+    _set_threads(object(), asked)  # a version without them

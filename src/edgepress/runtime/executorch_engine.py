@@ -67,21 +67,20 @@ class ExecuTorchEngine(Engine):
         torch: Any = importlib.import_module("torch")
         importlib.import_module("executorch.kernels.quantized")  # registers what lies between integers and floats
         runtime: Any = importlib.import_module("executorch.runtime").Runtime.get()
-        _set_threads(threads)
+        _set_threads(importlib.import_module("executorch.extension.pybindings.portable_lib"), threads)
         try:
             return ExecuTorchSession(torch, runtime.load_program(data), program.signature)
         except RuntimeError as error:
             raise BundleError(f"ExecuTorch cannot load model.pte: {first_line(error)}; export it again") from None
 
 
-def _set_threads(threads: int) -> None:
-    """Size the pool of XNNPACK's threads, where this version lets Python do so."""
-    try:
-        pool: Any = importlib.import_module("executorch.extension.threadpool")
-    except ImportError:
-        return
-    if callable(getattr(pool, "set_num_threads", None)):
-        pool.set_num_threads(threads)
+def _set_threads(library: Any, threads: int) -> None:
+    """Size the pool of XNNPACK's threads. It has as many as the machine has cores, which fight where the process is
+    kept on fewer: a tenth of the calls then took ten times as long."""
+    count = getattr(library, "_threadpool_get_thread_count", None)
+    reset = getattr(library, "_unsafe_reset_threadpool", None)
+    if callable(count) and callable(reset) and count() != threads:
+        reset(threads)
 
 
 engines.register("executorch")(ExecuTorchEngine())

@@ -73,13 +73,18 @@ class LiteRtSession(Session):
         return self._exit.decode(result) if self._exit else result
 
     def _resizes(self, batch: int) -> bool:
-        """Make room for `batch` images; return False for a network that flattens to one row, and takes one image."""
+        """Make room for `batch` images; return False for a network that flattens to one row, and takes one image.
+
+        Such a network is refused here, or gives one answer for all of them.
+        """
         try:
             self._resize(batch)
+            fits = self._interpreter.get_output_details()[0]["shape"][0] == batch
         except RuntimeError:
+            fits = False
+        if not fits:
             self._resize(1)
-            return batch == 1
-        return True
+        return bool(fits) or batch == 1
 
     def _resize(self, batch: int) -> None:
         self._interpreter.resize_tensor_input(self._input, (batch, *self._shape))
