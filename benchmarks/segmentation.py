@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it al
 
 from benchmarks.base import main
 
-FIGURES = ("fps", "unet", "imbalance", "where", "accelerate")
+FIGURES = ("fps", "unet", "unet-small", "imbalance", "where", "accelerate")
 
 if __name__ == "__main__":
     raise SystemExit(main("segmentation", FIGURES))

@@ -1,4 +1,5 @@
-"""`python -m benchmarks.zoo`: put the bundles that the figures `resnet8`, `resnet20` and `qat-*` chose into `zoo/`.
+"""`python -m benchmarks.zoo`: put the bundles that the figures `resnet8`, `resnet20`, `qat-*` and
+`unet-small` chose into `zoo/`.
 
 A step of its own, since the bundles are committed: remaking figures must not change them.
 """
@@ -21,6 +22,7 @@ NAMES = {
     "resnet20-w2a8-qat": "cifar10-resnet20-w2a8",
     "resnet20-w4a4-qat": "cifar10-resnet20-w4a4",
     "resnet20-w2a2-qat": "cifar10-resnet20-w2a2",
+    "unet-0.3m-int8": "camvid-unet-0.3m-int8",
 }
 MOST_BUNDLE, MOST_ZOO = 1_000_000, 10_000_000
 
