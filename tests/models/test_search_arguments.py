@@ -46,6 +46,7 @@ def test_a_smaller_image_costs_less_and_is_what_the_network_sees() -> None:
         ({"of": "cifar_resnet8", "side": 0}, "got 0"),
         ({"of": "cifar_resnet9", "side": 16}, "did you mean 'cifar_resnet"),
         ({"of": "cifar_resnet8", "side": 16, "widht": 8}, "takes no argument 'widht'"),
+        ({"of": "unet", "side": 16}, "must name a classifier, 'unet' is a network for segmentation"),
         ({"side": 16}, "needs a value for its argument 'of'"),
     ],
 )

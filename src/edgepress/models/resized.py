@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from edgepress.core.artifact import Builder, Signature
 from edgepress.core.errors import ConfigError
 from edgepress.core.inputs import InputSpec
-from edgepress.models.base import model
+from edgepress.models.base import model, twins
 
 
 class Resized(nn.Module):
@@ -30,12 +30,14 @@ def resized(
     """The network named `of`, a classifier with `arguments`, at `side` pixels a side: the resolution as one more
     argument for a search, as in `models: [resized], space: {of: [cifar_resnet20], side: [20, 24, 32]}`.
 
-    Raises `ConfigError` where `side` is not from 1 to that of the images.
+    Raises `ConfigError` where `side` is not from 1 to that of the images, or `of` is no classifier.
     """
     from edgepress.models.build import build
 
     if not 1 <= side <= min(size):
         raise ConfigError(f"resized: side must be from 1 to {min(size)}, the shorter side of the images, got {side}")
+    if of in twins and (task := twins.get(of).task) != "classification":
+        raise ConfigError(f"resized: of must name a classifier, {of!r} is a network for {task}")
     middle = (0.5,) * channels
     spec = InputSpec(side, side, channels, middle, middle, "RGB" if channels == 3 else "L")
     labels = tuple(f"class {number}" for number in range(classes))
