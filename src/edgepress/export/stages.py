@@ -17,8 +17,8 @@ Format = Literal[
 @dataclass(frozen=True)
 class Export(Stage):
     """Write the network in the format `to`, and prove the file: on `parity` images of the validation split the runtime
-    must compute what the network computes, or nothing is written. A file for an engine that cannot exist on this machine
-    (Core ML) is written and said to be unproven."""
+    must compute what the network computes, or nothing is written. A file for an engine that cannot exist here (Core
+    ML elsewhere than on Apple's systems) is written and said to be unproven."""
 
     gives: ClassVar[str] = "program"
 
