@@ -10,7 +10,6 @@ from benchmarks.base import main
 FIGURES = (
     "prune-latency-target",
     "prune-public",
-    "prune-recover",
     "structure-matrix",
     "alexnet-lowrank",
     "vgg11-chain",
