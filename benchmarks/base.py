@@ -25,13 +25,27 @@ ZOO = ROOT / "zoo"
 
 @dataclass(frozen=True)
 class Options:
-    """How figures are made. `quick` is a trial of the script in seconds, whose rows stay in `benchmarks/scratch`."""
+    """How figures are made. `quick` is a trial of the script in seconds, whose rows stay in `benchmarks/scratch`.
+
+    `parts` are those of a figure that are asked for, such as a network or a pair; none means all.
+    """
 
     topic: str
     figure: str = ""
     quick: bool = False
     jobs: int = 2
     seeds: tuple[int, ...] = (0, 1, 2)
+    parts: tuple[str, ...] = ()
+
+    def wanted(self, known: Sequence[str]) -> list[str]:
+        """Return those of the `known` parts of a figure that are asked for, in their own order.
+
+        Raises `UnknownNameError` with the nearest name.
+        """
+        for name in self.parts:
+            if name not in known:
+                raise UnknownNameError(f"part of the figure {self.figure!r}", name, known)
+        return [name for name in known if name in self.parts or not self.parts]
 
     @property
     def work(self) -> Path:
@@ -49,6 +63,8 @@ class Options:
         words = ["python", "-m", f"benchmarks.{self.topic}", "--only", self.figure]
         if self.seeds != Options.seeds:
             words += ["--seeds", ",".join(str(seed) for seed in self.seeds)]
+        if self.parts:
+            words += ["--parts", ",".join(self.parts)]
         return " ".join(words + (["--quick"] if self.quick else []))
 
     def row(self, artifact: str, metric: str, value: float, unit: str, better: Better, **more: Any) -> Row:
@@ -72,11 +88,14 @@ def main(topic: str, figures: Sequence[str], arguments: Sequence[str] | None = N
     )
     parser.add_argument("--jobs", type=int, default=environment.physical_cores(), help="processes at a time")
     parser.add_argument("--seeds", type=_seeds, default=Options.seeds, metavar="0,1", help="the seeds of a training")
+    parser.add_argument(
+        "--parts", type=_names, default=(), metavar="A,B", help="of a figure only these networks or pairs"
+    )
     given = parser.parse_args(arguments)
     try:
         for name in chosen(given.only, figures):
             begin = time.monotonic()
-            options = Options(topic, name, given.quick, max(1, given.jobs), given.seeds)
+            options = Options(topic, name, given.quick, max(1, given.jobs), given.seeds, given.parts)
             rows = importlib.import_module(f"benchmarks.figures.{name.replace('-', '_')}").measure(options)
             merge_csv(options.results, rows)
             for row in rows:
@@ -92,9 +111,13 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def chosen(only: str, figures: Sequence[str]) -> list[str]:
     """Return the figures that the text `only` names ("" = all); raise `UnknownNameError` with the nearest name."""
-    names = [name.strip() for name in only.split(",") if name.strip()] or list(figures)
+    names = list(_names(only)) or list(figures)
     for name in names:
         if name not in figures:
             raise UnknownNameError("figure", name, figures)

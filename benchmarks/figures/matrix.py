@@ -5,7 +5,6 @@ made and checked; what is timed comes last and together, so that the machine nee
 that cannot be filled has its reason in the store of the matrix.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,15 +46,14 @@ def measure(options: Options) -> list[Row]:
     return found
 
 
-def chosen(options: Options) -> Iterator[tuple[str, int]]:
-    """Yield the networks and sizes to measure; a trial takes one."""
+def chosen(options: Options) -> list[tuple[str, int]]:
+    """Return the networks and sizes to measure, all or those of `--parts`; a trial takes one."""
     if options.quick:
-        yield "mobilenet_v3_small", 32
-        return
-    for size in SIZES:
-        for name, network in NETWORKS.items():
-            if size >= network.smallest:
-                yield name, size
+        return [("mobilenet_v3_small", 32)]
+    known = {
+        f"{name}-{size}": (name, size) for size in SIZES for name, about in NETWORKS.items() if size >= about.smallest
+    }
+    return [known[part] for part in options.wanted(list(known))]
 
 
 def one(

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from edgepress.core.files import write_json
 from edgepress.core.inputs import InputSpec
+from edgepress.train.products import faster, matrix_products
 
 SECONDS = 2.0
 """How long the measurement of all candidates takes."""
@@ -31,16 +32,21 @@ Precision = Literal["auto", "fp32", "bf16", "mixed"]
 
 @dataclass(frozen=True)
 class Mode:
-    """How the arithmetic of a training is done; `speed` is the measured images per second, 0 where it was given."""
+    """How the arithmetic of a training is done; `speed` is the measured images per second, 0 where it was given.
+
+    `products` names convolutions that are faster as matrix products (see `train.products`).
+    """
 
     precision: Arithmetic
     channels_last: bool
     speed: float = 0.0
+    products: dict[str, str] = field(default_factory=dict[str, str], hash=False)
 
     @contextlib.contextmanager
     def autocast(self, device: torch.device) -> Iterator[None]:
         """Run the block in this precision."""
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision != "fp32"):
+        enabled = self.precision != "fp32"
+        with torch.autocast(device.type, torch.bfloat16, enabled=enabled), matrix_products(self.products):
             yield
 
     @contextlib.contextmanager
@@ -73,8 +79,19 @@ def choose(module: nn.Module, spec: InputSpec, batch: int, asked: Precision, dev
     best = max(
         (_timed(module, spec, batch, mode, device, SECONDS / len(candidates)) for mode in candidates), key=_speed
     )
+    best = replace(best, products=_products(module, spec, batch, best, device))
     write_json(path, asdict(best))
     return best
+
+
+def _products(module: nn.Module, spec: InputSpec, batch: int, mode: Mode, device: torch.device) -> dict[str, str]:
+    """Return which convolutions are faster as matrix products; a question of processors, and of BF16 only."""
+    if device.type != "cpu" or mode.precision == "fp32" or not mode.channels_last:
+        return {}
+    trial = copy.deepcopy(module).train()
+    images = mode.place(torch.rand((batch, *spec.shape), generator=torch.Generator().manual_seed(0)))
+    with mode.applied(trial), torch.random.fork_rng(devices=[]), mode.autocast(device):
+        return faster(lambda: trial(images))
 
 
 def _speed(mode: Mode) -> float:
