@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgepress.train import fit as fit_module
-from edgepress.train import products
+from edgepress.train import precision, products
 from edgepress.train.products import faster, matrix_products, site
 from edgepress.train.stages import Train
 from train.helpers import Kept, context, same_weights
@@ -87,6 +87,7 @@ def test_a_training_uses_what_was_chosen_and_resumes_with_it(tmp_path, monkeypat
     monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(products, "CHANNELS", 1)
     monkeypatch.setattr(products, "_faster_passes", lambda *_: "ow")
+    monkeypatch.setattr(precision, "_speed", lambda mode: mode.channels_last)
     made: list[object] = []
     weights = products._weights
     monkeypatch.setattr(products, "_weights", lambda *given: made.append(None) or weights(*given))
