@@ -10,7 +10,9 @@ from benchmarks.base import main
 FIGURES = (
     "prune-latency-target",
     "prune-public",
+    "prune-recover",
     "structure-matrix",
+    "vgg16-pruned",
     "alexnet-lowrank",
     "vgg11-chain",
     "mobilenet_v2-chain",

@@ -7,12 +7,10 @@ import numpy as np
 
 from benchmarks.accuracy import TEACHER, public_weights, value
 from benchmarks.base import RECIPES, Options
+from benchmarks.chains import file_ms
 from benchmarks.job import patiently, recipe
 from benchmarks.side_by_side import call, in_turns
-from edgepress.core.artifact import Signature
-from edgepress.core.inputs import InputSpec
 from edgepress.measure.rows import Row
-from edgepress.measure.timing import pinned
 from edgepress.recipes.runner import Options as RunOptions
 from edgepress.recipes.store import BUNDLE
 from edgepress.runtime.bundle import read_bundle
@@ -22,7 +20,7 @@ BY_HAND = "cifar_resnet8"
 
 def measure(options: Options) -> list[Row]:
     """Return `top1` and `latency` of both, `gain` in points, and score and cost of each network on the front."""
-    budget = f"{{latency_ms: {_by_hand_ms():.4f}, threads: 1}}"
+    budget = f"{{latency_ms: {file_ms(options, BY_HAND):.4f}, threads: 1}}"
     sets = [f"teacher.weights={public_weights(TEACHER)}", f"found-start.budget={budget}"]
     wanted = recipe(RECIPES / "search.yaml", sets, options.quick)
     result = patiently(wanted, options.work / "runs", RunOptions(command=options.command))
@@ -47,14 +45,3 @@ def measure(options: Options) -> list[Row]:
             options.row(name, notes["cost"], trial["costs"][notes["cost"]], "ms", "lower", **about),
         ]
     return rows
-
-
-def _by_hand_ms() -> float:
-    """Return the milliseconds of the network made by hand; widths decide a time, not values."""
-    from edgepress.cost.clock import export_file, time_file
-    from edgepress.models.build import new_model
-
-    signature = Signature("classification", InputSpec(32, 32), tuple("abcdefghij"))
-    with pinned(1):
-        file = export_file(new_model(BY_HAND, signature, {}, 0).module, signature)
-        return time_file(file, signature, "onnxruntime", 1, 1)

@@ -186,6 +186,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         f"PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nSetEnv HOME={tmp_path}/home\n"
     )
     (tmp_path / "home").mkdir()
+    if os.geteuid() == 0:  # sshd refuses to start as root without this folder, which a service manager makes
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stderr=subprocess.DEVNULL)
     client = f"ssh -F none -i {tmp_path}/user -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
     monkeypatch.setenv("EDGEPRESS_SSH", f"{client} -o LogLevel=ERROR")
