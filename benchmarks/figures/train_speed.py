@@ -26,7 +26,13 @@ from edgepress.models.build import new_model
 from edgepress.train.stages import Train
 from edgepress.train.state import NoCheckpoint
 
-MODELS = ("mobilenet_v3_small", "resnet20", "resnet8")
+MODELS = {
+    "mobilenet_v3_small": "mobilenet_v3_small",
+    "resnet20": "cifar_resnet20",
+    "resnet8": "cifar_resnet8",
+    "vgg11": "vgg11",
+}
+"""Registered names, by those that the rows carry."""
 BATCH, STEPS, WARM, ROUNDS = 128, 60, 5, 3
 
 T = TypeVar("T")
@@ -59,14 +65,14 @@ def measure(options: Options) -> list[Row]:
     """Return for every model the speed-up and both speeds."""
     source = {"synthetic": {"classes": 10, "train": 2000}} if options.quick else {"cifar10": {}}
     data = load_data(source)
-    models = MODELS[1:2] if options.quick else MODELS
+    models = ["resnet20"] if options.quick else options.wanted(list(MODELS))
     steps, rounds = (6, 2) if options.quick else (STEPS, ROUNDS)
     return [row for name in models for row in compare(name, data, steps, rounds, options)]
 
 
 def compare(name: str, data: Data, steps: int, rounds: int, options: Options) -> list[Row]:
     """Return the rows of one model: medians over `rounds` pairs."""
-    registered = name if name.startswith("mobilenet") else f"cifar_{name}"
+    registered = MODELS[name]
     images, targets = data.train.read(torch.arange(len(data.train)).numpy())
     ours: list[float] = []
     peer: list[float] = []

@@ -29,7 +29,10 @@ def test_a_step_on_the_way_to_an_energy_is_not_the_end_of_the_way() -> None:
         ({"energy_mj": -3.0, "watts": 5.0}, "energy_mj must be a number above 0, got -3"),
         ({"latency_ms": math.inf}, "latency_ms must be a number above 0, got inf"),
         ({"macs": 5, "threads": 0}, "threads must be at least 1, got 0"),
-        ({"macs": 5, "runtime": "openvino"}, "times on runtime 'openvino' are not possible here"),
+        (
+            {"macs": 5, "runtime": "ncnn"},
+            "times on runtime 'ncnn' are not possible here, on these they are: onnxruntime, o",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(fields: dict[str, Any], words: str) -> None:

@@ -115,25 +115,6 @@ def test_heads_and_hidden_widths_of_attention(tmp_path: Path) -> None:
     export_onnx(pruned, pixels)
 
 
-def test_a_time_is_met_on_the_exported_file_and_the_table_is_kept(tmp_path: Path) -> None:
-    class Wide(nn.Sequential):
-        def __init__(self) -> None:
-            layers = [nn.Conv2d(3, 64, 3, padding=1), nn.ReLU()]
-            for _ in range(3):
-                layers += [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()]
-            super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
-
-    module, sign = Wide(), signature(24)
-    import edgepress.cost.clock as clock
-
-    full = clock.time_file(export_file(module, sign), sign, "onnxruntime", 1, 1, seconds=0.5)
-    config = PruneConfig(score="l2", minimum=1)
-    report = prune_(module, sign, Budget(latency_ms=full * 0.6), config, cache=tmp_path)
-    assert report.after["latency_ms"] <= full * 0.6 * 1.01
-    assert report.notes["layers_timed"] > 0
-    assert list(tmp_path.glob("layer-times/*.json"))
-
-
 def test_statistics_repair_gives_the_statistics_of_the_images() -> None:
     norm = nn.BatchNorm2d(3)
     x = torch.randn(128, 3, 4, 4) * 2 + 1

@@ -7,10 +7,9 @@ from typing import Any
 
 from edgepress.core.config import STRICT
 from edgepress.core.errors import EdgepressError
+from edgepress.cost.clocks.base import clocks
 
 LIMITS = ("params", "macs", "bytes", "latency_ms")
-RUNTIMES = ("onnxruntime",)
-"""Where a latency can be asked for: a clock for single layers is written for these (`cost.clock`)."""
 
 
 class ImpossibleBudgetError(EdgepressError):
@@ -70,8 +69,9 @@ class Budget:
         elif not self.limits and not wrong:
             names = ", ".join((*LIMITS, "energy_mj"))
             wrong.append(f"budget: give at least one limit of {names}, for example {{latency_ms: 2.0}}")
-        if self.runtime not in RUNTIMES:
-            wrong.append(f"budget: times on runtime {self.runtime!r} are not possible here; {', '.join(RUNTIMES)} is")
+        if self.runtime not in clocks:
+            names = ", ".join(clocks)
+            wrong.append(f"budget: times on runtime {self.runtime!r} are not possible here, on these they are: {names}")
         wrong += [f"budget: {n} must be at least 1, got {getattr(self, n)}" for n in ("threads", "batch")
                   if getattr(self, n) < 1]  # fmt: skip
         return wrong

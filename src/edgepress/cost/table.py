@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from edgepress.core.files import write_json
 from edgepress.cost.budget import Budget
-from edgepress.cost.clock import LayerClock, layer_clocks
+from edgepress.cost.clocks.base import clocks
 from edgepress.cost.shapes import Shape
 from edgepress.runtime.engine import engines
+
+LayerClock = Callable[[Shape, int, int, int, int], float]
+"""Called with a shape, inputs, outputs, threads and batch; returns the milliseconds the kernel of that layer takes."""
 
 STEPS = (1, 2, 4, 8, 16, 32)
 PROBE = Shape("conv", 16, 16, (3, 3), (1, 1), (1, 1), (1, 1))
@@ -24,7 +28,7 @@ class LatencyTable:
 
     def __init__(self, budget: Budget, folder: Path | None = None, clock: LayerClock | None = None) -> None:
         self._threads, self._batch = budget.threads, budget.batch
-        self._clock = clock or layer_clocks.get(budget.runtime)
+        self._clock = clock or clocks.get(budget.runtime)().layer_ms
         self._path = folder / f"{_digest(budget)}.json" if folder else None
         self._times: dict[str, float] = self._read()
         self._fresh = 0

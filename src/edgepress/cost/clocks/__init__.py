@@ -1,0 +1,1 @@
+"""One file per runtime that a time can be asked for on."""

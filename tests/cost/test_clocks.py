@@ -1,0 +1,44 @@
+"""Clocks: what a layer takes on each runtime, and a budget in milliseconds that is met on that runtime."""
+
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from edgepress.core.artifact import Signature
+from edgepress.core.inputs import InputSpec
+from edgepress.cost.budget import Budget
+from edgepress.cost.clock import export_file, time_file
+from edgepress.cost.clocks.base import clocks
+from edgepress.cost.shapes import Shape
+from edgepress.prune.config import PruneConfig
+from edgepress.prune.prune import prune_
+
+CONV = Shape("conv", 32, 32, (3, 3), (1, 1), (1, 1), (1, 1))
+
+
+@pytest.mark.parametrize("name", list(clocks))
+def test_more_work_takes_more_time(name: str) -> None:
+    clock = clocks.get(name)()
+    narrow, wide = (clock.layer_ms(CONV, width, width, 1, 1) for width in (16, 128))
+    assert 0 < 4 * narrow < wide  # 64 times the products
+    assert clock.layer_ms(CONV, 16, 16, 1, 8) > narrow
+    assert clock.layer_ms(Shape("linear", 1, 1), 1024, 1024, 1, 1) > 0
+    depthwise = Shape("conv", 32, 32, (3, 3), (1, 1), (1, 1), (1, 1), "depthwise")
+    assert 0 < clock.layer_ms(depthwise, 128, 128, 1, 1) < wide
+    assert clock.layer_ms(Shape("norm", 32, 32), 16, 16, 1, 1) == 0
+
+
+@pytest.mark.parametrize("name", list(clocks))
+def test_a_time_is_met_on_the_runtime_it_was_asked_for(tmp_path: Path, name: str) -> None:
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, padding=1), nn.ReLU()]
+    for _ in range(3):
+        layers += [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()]
+    module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    signature = Signature("classification", InputSpec(24, 24), tuple("abcdefghij"))
+    full = time_file(export_file(module, signature), signature, name, 1, 1, seconds=0.5)
+    budget = Budget(latency_ms=full * 0.6, runtime=name)
+    report = prune_(module, signature, budget, PruneConfig(score="l2", minimum=1), cache=tmp_path)
+    assert report.after["latency_ms"] <= full * 0.6 * 1.01
+    assert report.notes["layers_timed"] > 0
+    assert list(tmp_path.glob("layer-times/*.json"))
