@@ -16,7 +16,8 @@ from benchmarks.taught import NETWORKS, Taught
 from edgepress.core.files import write_array
 from edgepress.measure import matrix, prepare
 from edgepress.measure.base import Quiet
-from edgepress.measure.cell import EAGER, Cell
+from edgepress.measure.cell import EAGER
+from edgepress.measure.final import run_final
 from edgepress.measure.matrix import Judge, Result, Settings, speedup
 from edgepress.measure.matrix_rows import rows
 from edgepress.measure.rows import Row
@@ -76,16 +77,17 @@ def one(
         outputs = prepare.references(name, networks, store / "seen.npy", shop, Quiet())
         layers = {name: prepare.layer_names(name, taught.folder, shop)}
     known = {network: np.load(path) for network, path in outputs.items()}
-    measured(
-        cells, Judge(seen, targets, "classification", 10, known, layers), options, store / f"cells{again}", settings
-    )
-    return matrix.results(cells, store / f"cells{again}"), store
+    to, settings = store / f"cells{again}", timed(options, settings)
+    matrix.run(cells, Judge(seen, targets, "classification", 10, known, layers), settings, to, Lines())
+    if settings.turns:
+        run_final(cells, BUDGET, settings, to, Lines())
+    return matrix.results(cells, to), store
 
 
-def measured(cells: list[Cell], by: Judge, options: Options, store: Path, settings: Settings = FULL) -> None:
-    """Measure the cells, as far as that was not done before."""
+def timed(options: Options, settings: Settings = FULL) -> Settings:
+    """Return `settings`, for a trial with few calls."""
     trial = Settings(turns=min(2, settings.turns), calls=30, energy_seconds=0.1)
-    matrix.run(cells, by, trial if options.quick else settings, store, Lines())
+    return trial if options.quick else settings
 
 
 def gains(options: Options, artifact: str, results: list[Result]) -> list[Row]:

@@ -6,7 +6,8 @@ The matrices are those of the figure `matrix`, made first where they are not the
 import numpy as np
 
 from benchmarks.base import Options
-from benchmarks.figures.matrix import BUDGET, chosen, measured, one
+from benchmarks.figures.matrix import BUDGET, chosen, one, timed
+from benchmarks.job import Lines
 from edgepress.measure import matrix
 from edgepress.measure.cell import EAGER
 from edgepress.measure.matrix import Judge
@@ -32,7 +33,7 @@ def measure(options: Options) -> list[Row]:
         pair = list(dict.fromkeys(result.cell for result in (said.chosen, *rivals)))
         images = np.load(store / "seen.npy")
         by = Judge(images, np.zeros(len(images), np.int64), "classification", 10)
-        measured(pair, by, options, store / "verdict")
+        matrix.run(pair, by, timed(options), store / "verdict", Lines())
         anew = matrix.results(pair, store / "verdict")
         fastest = min(result.ms for result in anew if result.ms is not None)
         about = {"n": len(pair), "threads": 1, "batch": 1}

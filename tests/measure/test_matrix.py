@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from edgepress.core.inputs import InputSpec
-from edgepress.measure import matrix
+from edgepress.measure import matrix, verdict
 from edgepress.measure.base import Quiet
 from edgepress.measure.cell import Cell, CellError, CellProcess
+from edgepress.measure.final import run_final
 from edgepress.measure.matrix import Judge, Settings
 from edgepress.measure.matrix_rows import cells as table
 from edgepress.measure.matrix_rows import plain, rows
+from edgepress.measure.verdict import Budget
 from edgepress.runtime.bundle import save_bundle
 from runtime.tiny import classifier
 
@@ -149,6 +151,20 @@ def test_a_stopped_matrix_goes_on_and_a_complete_one_measures_nothing(
     assert (store / "turns.jsonl").read_bytes() == before
     order = [json.loads(line)["cell"] for line in before.decode().splitlines()]
     assert order == [cells[0].name, cells[1].name, cells[1].name, cells[0].name], "A B, then B A"
+
+
+def test_the_few_that_may_be_shipped_are_timed_again_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict, "NEAR", 1e9)  # tiny files: which is the faster is a matter of luck
+    cells = [cell(tmp_path), cell(tmp_path, precision="w8a8"), cell(tmp_path, precision="w4a8", scale=-4.0)]
+    store, settings = tmp_path / "store", Settings(turns=2, calls=4, profile=False)
+    matrix.run(cells, judge(), settings, store, Quiet())
+    run_final(cells, Budget(drop=1.0), settings, store, Quiet())
+    first, second, wrong = matrix.results(cells, store)
+    assert len(first.turns) == 2 and len(first.finals) == len(second.finals) == 4
+    assert first.final_ms is not None and wrong.final_ms is None, "what loses too much is no candidate"
+    monkeypatch.setattr(matrix, "CellProcess", lambda *_: pytest.fail("timed again"))
+    run_final(cells, Budget(drop=1.0), settings, store, Quiet())
+    run_final(cells[:1], Budget(drop=1.0), settings, tmp_path / "other", Quiet())
 
 
 def test_cells_share_memory_in_groups_with_one_in_common(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from edgepress.measure.cell import Cell
 from edgepress.measure.matrix import Result
-from edgepress.measure.verdict import Budget, judge
+from edgepress.measure.verdict import Budget, finalists, judge
 
 
 def result(runtime: str, precision: str, ms: float, score: float = 90.0, size: float = 1e6, **more: float) -> Result:
@@ -57,6 +57,29 @@ def test_a_budget_nobody_keeps_names_the_nearest() -> None:
     verdict = judge(FIELD, Budget(ms=0.5))
     assert verdict.chosen is None and "The nearest is openvino bf16: 0.800 ms, 0.5 are allowed." in verdict.sentences
     assert judge(FIELD, Budget(mj=1.0)).chosen is None, "what has no energy figure keeps no energy budget"
+
+
+def final(result: Result, ms: float) -> Result:
+    """Return the cell with the time it had among those that may be shipped."""
+    return dataclasses.replace(result, finals=[[ms / 1e3] * 3] * 2)
+
+
+def test_what_was_timed_again_among_few_decides() -> None:
+    close = [result("ncnn", "fp32", 0.81, size=2e6), *FIELD[:2], FIELD[3], result("litert", "fp32", 1.5)]
+    assert [r.ms for r in finalists(close, Budget())] == [pytest.approx(0.8), pytest.approx(0.81)]
+    assert judge(close, Budget()).chosen is close[0], "equally fast, and smaller"
+    timed = [final(close[0], 0.85), *close[1:3], final(close[3], 0.7), close[4]]
+    assert judge(timed, Budget()).chosen is timed[3]
+    half = [final(close[0], 0.1), *close[1:]]
+    assert judge(half, Budget()).chosen is half[0]
+    slow = [final(close[0], 2.0), *close[1:]]
+    assert judge(slow, Budget()).chosen is slow[0], "times of a final count only where all that may win were in it"
+
+
+def test_a_final_has_few_files_close_to_the_fastest() -> None:
+    field = [result(f"engine{number}", "fp32", 1 + 0.01 * number) for number in range(9)]
+    assert [r.cell.runtime for r in finalists(field[::-1], Budget())] == [f"engine{number}" for number in range(4)]
+    assert finalists(field, Budget(ms=0.5)) == []
 
 
 def test_empty_cells_are_never_chosen() -> None:

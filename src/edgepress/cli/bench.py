@@ -83,6 +83,7 @@ def command(
     from edgepress.cli.progress import TerminalProgress
     from edgepress.measure import matrix
     from edgepress.measure.bench import Bench, save_bench
+    from edgepress.measure.final import run_final
     from edgepress.measure.prepare import open_store
     from edgepress.measure.verdict import Budget
 
@@ -109,6 +110,7 @@ def command(
                 bench = run_there(on, bench, field.judge, settings, store, progress, options["python"])
             else:
                 matrix.run(field.cells, field.judge, settings, store, progress)
+                run_final(field.cells, bench.budget, settings, store, progress)
         except KeyboardInterrupt:
             progress.say(f"stopped; the same command goes on from {store}")
             if not bench.cells:

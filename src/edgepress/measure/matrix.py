@@ -1,8 +1,8 @@
 """The matrix: every cell checked in its own process, then all timed in turns, everything on disk as it is known.
 
 A store is a folder: `checked.jsonl` holds one line per cell that was checked, `started.jsonl` one per process that was
-started to be timed, `turns.jsonl` one per cell and turn. A matrix that was stopped goes on where it was; one that is
-complete measures nothing.
+started to be timed, `turns.jsonl` one per cell and turn, `finals.jsonl` the same of the few that were timed again
+(`measure.final`). A matrix that was stopped goes on where it was; one that is complete measures nothing.
 """
 
 import json
@@ -25,7 +25,8 @@ from edgepress.measure.timing import WIDE, Timing
 from edgepress.tasks.base import tasks
 
 Array = NDArray[Any]
-FILES = ("checked", "started", "turns")
+TURNS, FINALS = "turns", "finals"
+FILES = ("checked", "started", TURNS, FINALS)
 """The files of a store, each of one JSON object to a line."""
 
 STARTED = ("load", "first_prediction", "peak_rss")
@@ -69,7 +70,8 @@ class Judge:
 class Result:
     """What is known of a cell. Milliseconds, megabytes (10^6 bytes), millijoules per call, percent; None where unknown.
 
-    `error` says why the cell is empty. `turns` are the seconds of each timed call, turn by turn. `layers` is what
+    `error` says why the cell is empty. `turns` are the seconds of each timed call, turn by turn, `finals` those of the
+    calls among the few files that may be shipped. `layers` is what
     `profile.profile` found, `files` what `profile.layer_files` did, `wrong` what `mistakes.mistakes` did.
     """
 
@@ -81,6 +83,13 @@ class Result:
     files: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     wrong: dict[str, Any] = field(default_factory=dict[str, Any])
     turns: list[list[float]] = field(default_factory=list[list[float]])
+    finals: list[list[float]] = field(default_factory=list[list[float]])
+
+    @property
+    def final_ms(self) -> float | None:
+        """The median latency among the few files that may be shipped, in milliseconds."""
+        seconds = [second for turn in self.finals for second in turn]
+        return Timing(np.array(seconds)).ms(0.5) if seconds else None
 
     @property
     def timing(self) -> Timing | None:
@@ -250,9 +259,11 @@ def groups(cells: Sequence[Cell], memory: dict[str, float]) -> list[list[Cell]]:
     return made
 
 
-def time_in_turns(cells: Sequence[Cell], settings: Settings, store: Path, progress: Progress) -> None:
-    """Time `cells` against each other, A B C C B A, and write down each turn; a cell that fails falls out."""
-    done = {(record["turn"], record["cell"]) for record in records(store / "turns.jsonl")}
+def time_in_turns(
+    cells: Sequence[Cell], settings: Settings, store: Path, progress: Progress, file: str = TURNS
+) -> None:
+    """Time `cells` against each other, A B C C B A, and write down each turn in `file`; a cell that fails falls out."""
+    done = {(record["turn"], record["cell"]) for record in records(store / f"{file}.jsonl")}
     missing = [turn for turn in range(settings.turns) if any((turn, cell.name) not in done for cell in cells)]
     if not missing:
         return
@@ -264,7 +275,8 @@ def time_in_turns(cells: Sequence[Cell], settings: Settings, store: Path, progre
                 alive[cell.name] = process = CellProcess(cell, settings.limit)
             except CellError as error:
                 fail(cell, error, store, progress)
-            else:
+                continue
+            if file == TURNS:
                 about = {name: process.started[name] for name in STARTED}
                 append(store / "started.jsonl", {"cell": cell.name, "facts": about})
         for turn in progress.track(missing, len(missing), f"timing {len(cells)} cells"):
@@ -278,7 +290,7 @@ def time_in_turns(cells: Sequence[Cell], settings: Settings, store: Path, progre
                     alive.pop(cell.name).close()
                     fail(cell, error, store, progress)
                 else:
-                    append(store / "turns.jsonl", {"turn": turn, "cell": cell.name, "seconds": timed["seconds"]})
+                    append(store / f"{file}.jsonl", {"turn": turn, "cell": cell.name, "seconds": timed["seconds"]})
     finally:
         for process in alive.values():
             process.close()
@@ -294,19 +306,25 @@ def results(cells: Iterable[Cell], store: Path) -> list[Result]:
     """Return what `store` holds of `cells`, in their order; a cell that was not reached has no facts."""
     checked = {record["cell"]: record for record in records(store / "checked.jsonl")}
     started = {record["cell"]: record["facts"] for record in records(store / "started.jsonl")}
-    turns: dict[str, dict[int, list[float]]] = {}
-    for record in records(store / "turns.jsonl"):
-        turns.setdefault(record["cell"], {})[record["turn"]] = record["seconds"]
+    timed = {file: _turns(store / f"{file}.jsonl") for file in (TURNS, FINALS)}
     found: list[Result] = []
     for cell in cells:
         record = checked.get(cell.name, {"error": cell.reason or "not reached"})
         about = {name: value for name, value in record.items() if name != "cell"}
         if about.get("facts"):
             about["facts"] = {**about["facts"], **started.get(cell.name, {})}
-        mine = turns.get(cell.name, {})
-        seconds = [mine.get(number, []) for number in range(max(mine, default=-1) + 1)]
-        found.append(Result(cell, **about, turns=[] if about.get("error") else seconds))
+        for file, turns in timed.items():
+            about[file] = [] if about.get("error") else turns.get(cell.name, [])
+        found.append(Result(cell, **about))
     return found
+
+
+def _turns(path: Path) -> dict[str, list[list[float]]]:
+    """Return the seconds of the calls of each cell, turn by turn; a turn without it is empty."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for record in records(path):
+        found.setdefault(record["cell"], {})[record["turn"]] = record["seconds"]
+    return {name: [mine.get(turn, []) for turn in range(max(mine) + 1)] for name, mine in found.items()}
 
 
 def records(path: Path) -> list[dict[str, Any]]:

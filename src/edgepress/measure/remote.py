@@ -172,7 +172,7 @@ def job_files(bench: Bench, judge: Judge | None, settings: Settings, store: Path
             about["references"][name] = f"reference-{number}.npy"
             files[f"reference-{number}.npy"] = store / "there" / f"reference-{number}.npy"
         files |= {name: store / name for name in ("test.npy", "targets.npy")}
-    job = {"cells": cells, "settings": asdict(settings), "judge": about}
+    job = {"cells": cells, "settings": asdict(settings), "judge": about, "budget": asdict(bench.budget)}
     write_bytes(store / "there" / "job.json", json.dumps(job).encode())
     wheel = write_wheel(store / "there")
     return {"job.json": store / "there" / "job.json", wheel.name: wheel, **files}

@@ -85,6 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
     from edgepress.core.files import lock
     from edgepress.measure import environment, matrix
     from edgepress.measure.cell import Cell
+    from edgepress.measure.final import run_final
+    from edgepress.measure.verdict import Budget
 
     job = json.loads((folder / "job.json").read_bytes())
     cells = [_here(Cell(**{**one, "folder": one["folder"] and folder / one["folder"]})) for one in job["cells"]]
@@ -94,7 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
             teller.tell(begin=environment.environment())
             thread = threading.Thread(target=teller.watch, daemon=True)
             thread.start()
-            matrix.run(cells, _judge(job["judge"], folder), matrix.Settings(**job["settings"]), folder, teller)
+            settings = matrix.Settings(**job["settings"])
+            matrix.run(cells, _judge(job["judge"], folder), settings, folder, teller)
+            run_final(cells, Budget(**job["budget"]), settings, folder, teller)
             teller.finish()
     except EdgepressError as error:
         print(error, file=sys.stderr)

@@ -11,6 +11,12 @@ from edgepress.measure.tables import ms_text, percent, size_text
 TORCH = (EAGER, "pt2")
 """PyTorch as people run it, then as it runs an exported graph: what gains are told against."""
 
+NEAR, MOST = 1.15, 4
+"""Files within so much of the fastest, and at most so many, may turn out to be the fastest when timed again."""
+
+EQUAL = 1.02
+"""Below this factor two times are taken for equal."""
+
 SLOWER = 0.97
 """Below this factor a smaller arithmetic is told to be slower."""
 
@@ -52,20 +58,32 @@ class Verdict:
 def judge(results: Sequence[Result], budget: Budget) -> Verdict:
     """Return the verdict on cells of one network, one number of threads and one batch size.
 
-    Of the files within the budget the fastest is chosen; of those within 3 % of it, the smallest.
+    Of the files within the budget the fastest is chosen; of those within 2 % of it, the smallest. Where those that come
+    first in the matrix were timed again (`measure.final`), these times decide.
     """
     good = [result for result in results if not result.error and result.ms is not None]
     if not good:
         return Verdict(None, ("Nothing was measured: no engine ran this network here.",))
     best = float_score(good)
-    files = [result for result in good if result.cell.runtime != EAGER]
-    within = [result for result in files if not budget.broken(result, best)]
-    if not within:
+    few = finalists(good, budget)
+    if not few:
+        files = [result for result in good if result.cell.runtime != EAGER]
         return Verdict(None, _nothing_fits(files or good, budget, best), tuple(_did_not_help(good)))
-    fastest = min(result.ms or 0.0 for result in within)
-    near = [result for result in within if (result.ms or 0.0) <= 1.03 * fastest]
-    chosen = min(near, key=lambda result: (result.facts["bytes"], result.ms))
+    times = [result.final_ms for result in few]
+    if None in times:
+        times = [result.ms for result in few]
+    pairs = [(result.facts["bytes"], ms or 0.0, result) for result, ms in zip(few, times, strict=True)]
+    fastest = min(ms for _, ms, _ in pairs)
+    chosen = min((pair for pair in pairs if pair[1] <= EQUAL * fastest), key=lambda pair: pair[:2])[2]
     return Verdict(chosen, tuple(_sentences(chosen, good, best)), tuple(_did_not_help(good)))
+
+
+def finalists(results: Sequence[Result], budget: Budget) -> list[Result]:
+    """Return the files that keep `budget` and may be the fastest of these, by the times of the matrix."""
+    best = float_score(results)
+    good = [r for r in results if not r.error and r.ms is not None and r.cell.runtime != EAGER]
+    within = sorted((r for r in good if not budget.broken(r, best)), key=lambda result: result.ms or 0.0)
+    return [result for result in within if (result.ms or 0.0) <= NEAR * (within[0].ms or 0.0)][:MOST]
 
 
 def float_score(results: Sequence[Result]) -> float | None:
