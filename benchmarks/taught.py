@@ -51,7 +51,7 @@ NETWORKS = {
 or no batch norm: they learn with other settings."""
 
 LARGE = 224
-FEW = 1500
+FEW = 1000
 """Large images that a network is taught with."""
 
 
