@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from edgepress.core.inputs import InputSpec
 from edgepress.train import fit as fit_module
-from edgepress.train import precision, products
+from edgepress.train import inference, precision, products
 from edgepress.train.products import faster, matrix_products, site
 from edgepress.train.stages import Train
 from train.helpers import Kept, context, same_weights
@@ -81,6 +82,17 @@ def test_only_convolutions_that_may_gain_are_timed(monkeypatch):
     assert faster(lambda: forward(16)) == {"64x14x14x80x64x3x3x2x1": "w"}
     monkeypatch.setattr(products, "SECONDS", 0.0)
     assert faster(lambda: forward(10)) == {}
+
+
+def test_a_network_that_only_answers_is_timed_in_its_outputs_alone(tmp_path, monkeypatch):
+    asked: list[str] = []
+    monkeypatch.setattr(products, "CHANNELS", 1)
+    monkeypatch.setattr(products, "_faster_passes", lambda *given: asked.append(given[-1]) or "o")
+    monkeypatch.setattr(inference, "_speed", lambda mode: (mode.precision == "bf16") + mode.channels_last)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+    mode = inference.fastest(net, InputSpec(8, 8), 4, torch.device("cpu"), tmp_path)
+    assert mode.products == {"3x8x8x4x3x3x3x1x1": "o"} and set(asked) == {"o"}
+    assert inference.fastest(net, InputSpec(8, 8), 4, torch.device("cpu"), tmp_path) == mode
 
 
 def test_a_training_uses_what_was_chosen_and_resumes_with_it(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from torch import nn
 from edgepress.core.files import write_json
 from edgepress.core.inputs import InputSpec
 from edgepress.train import precision
-from edgepress.train.precision import Mode, depthwise
+from edgepress.train.precision import Mode, depthwise, with_products
 
 
 def fastest(module: nn.Module, spec: InputSpec, batch: int, device: torch.device, cache: Path) -> Mode:
@@ -37,6 +37,8 @@ def fastest(module: nn.Module, spec: InputSpec, batch: int, device: torch.device
     trial = copy.deepcopy(module).to(device).eval()
     seconds = precision.SECONDS / len(candidates)
     best = max((_timed(trial, spec, batch, mode, device, seconds) for mode in candidates), key=_speed)
+    with torch.inference_mode():
+        best = with_products(best, trial, spec, batch, device, "o")
     write_json(path, asdict(best))
     return best
 

@@ -79,19 +79,21 @@ def choose(module: nn.Module, spec: InputSpec, batch: int, asked: Precision, dev
     best = max(
         (_timed(module, spec, batch, mode, device, SECONDS / len(candidates)) for mode in candidates), key=_speed
     )
-    best = replace(best, products=_products(module, spec, batch, best, device))
+    best = with_products(best, copy.deepcopy(module).train(), spec, batch, device, "owx")
     write_json(path, asdict(best))
     return best
 
 
-def _products(module: nn.Module, spec: InputSpec, batch: int, mode: Mode, device: torch.device) -> dict[str, str]:
-    """Return which convolutions are faster as matrix products; a question of processors, and of BF16 only."""
+def with_products(
+    mode: Mode, module: nn.Module, spec: InputSpec, batch: int, device: torch.device, passes: str
+) -> Mode:
+    """Return `mode` with the convolutions of `module` that are faster as matrix products in these `passes`; a question
+    of processors, and of BF16 only. In training mode the statistics of `module` move."""
     if device.type != "cpu" or mode.precision == "fp32" or not mode.channels_last:
-        return {}
-    trial = copy.deepcopy(module).train()
+        return mode
     images = mode.place(torch.rand((batch, *spec.shape), generator=torch.Generator().manual_seed(0)))
-    with mode.applied(trial), torch.random.fork_rng(devices=[]), mode.autocast(device):
-        return faster(lambda: trial(images))
+    with mode.applied(module), torch.random.fork_rng(devices=[]), mode.autocast(device):
+        return replace(mode, products=faster(lambda: module(images), passes))
 
 
 def _speed(mode: Mode) -> float:
