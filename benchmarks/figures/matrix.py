@@ -57,10 +57,8 @@ def chosen(options: Options) -> list[tuple[str, int]]:
     return [known[part] for part in options.wanted(list(known))]
 
 
-def one(
-    options: Options, name: str, size: int, settings: Settings = FULL, again: str = ""
-) -> tuple[list[Result], Path]:
-    """Return the matrix of a network, and its store; `again` names a second one of the same files."""
+def one(options: Options, name: str, size: int, settings: Settings = FULL) -> tuple[list[Result], Path]:
+    """Return the matrix of a network, and its store."""
     from edgepress.export.formats import formats
 
     store = options.work / "matrix" / f"{name}-{size}"
@@ -77,7 +75,7 @@ def one(
         outputs = prepare.references(name, networks, store / "seen.npy", shop, Quiet())
         layers = {name: prepare.layer_names(name, taught.folder, shop)}
     known = {network: np.load(path) for network, path in outputs.items()}
-    to, settings = store / f"cells{again}", timed(options, settings)
+    to, settings = store / "cells", timed(options, settings)
     matrix.run(cells, Judge(seen, targets, "classification", 10, known, layers), settings, to, Lines())
     if settings.turns:
         run_final(cells, BUDGET, settings, to, Lines())

@@ -1,12 +1,16 @@
 """`repeatability`: the ratios between cells from two matrices of the same files, for cells above 0.3 ms.
 
-The first is that of the figure `matrix`, made first where it is not there; `--parts` chooses networks.
+The first is that of the figure `matrix`, made first where it is not there; in the second the files are only timed.
+`--parts` chooses networks.
 """
 
+from dataclasses import replace
 from itertools import combinations
 
 from benchmarks.base import Options
-from benchmarks.figures.matrix import chosen, one
+from benchmarks.figures.matrix import chosen, one, timed
+from benchmarks.job import Lines
+from edgepress.measure import matrix
 from edgepress.measure.matrix import Result
 from edgepress.measure.rows import Row
 
@@ -19,7 +23,11 @@ def measure(options: Options) -> list[Row]:
     rows: list[Row] = []
     everything: list[float] = []
     for name, size in chosen(options):
-        off = disagreements(one(options, name, size)[0], one(options, name, size, again="-again")[0])
+        first, store = one(options, name, size)
+        cells = [result.cell for result in first if not result.error]
+        settings = replace(timed(options), profile=False, energy_seconds=0.1)
+        matrix.run(cells, None, settings, store / "again", Lines())
+        off = disagreements(first, matrix.results(cells, store / "again"))
         if off:
             rows += _rows(options, f"repeatability-{name}-{size}", off)
             everything += off
