@@ -46,14 +46,16 @@ def file_ms(options: Options, network: str) -> float:
     return found[network]
 
 
-def run_recipe(options: Options, name: str, quick: Sequence[str], sets: Sequence[str] = ()) -> Result:
-    """Return the result of the recipe `name` with `sets`, which goes on where an earlier call was stopped.
+def run_recipe(
+    options: Options, name: str, quick: Sequence[str], sets: Sequence[str] = (), until: str | None = None
+) -> Result:
+    """Return the result of the recipe `name` with `sets`, up to the stage `until`; it goes on where it was stopped.
 
     A trial is of a network so small that it takes a minute: `quick` is what it sets over the recipe.
     """
     sets = [f"teacher.weights={public_weights(TEACHER)}", *sets, *(quick if options.quick else ())]
     wanted = recipe(RECIPES / f"{name}.yaml", sets, options.quick)
-    return patiently(wanted, options.work / "runs", RunOptions(command=options.command))
+    return patiently(wanted, options.work / "runs", RunOptions(command=options.command, until=until))
 
 
 def chain_rows(options: Options, name: str, quick: Sequence[str], sets: Sequence[str] = ()) -> list[Row]:

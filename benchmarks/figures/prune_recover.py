@@ -1,6 +1,7 @@
 """`prune-recover`: the public ResNet-56 cut to a time and to MACs, taught again, beside Torch-Pruning's own pruner.
 
-One recipe makes all of them with one recovery. Exported files are timed in turns, one image on one thread.
+One recipe makes all of them with one recovery; `--parts` stops it behind the last file that is named. Exported files
+are timed in turns, one image on one thread.
 """
 
 import json
@@ -19,32 +20,34 @@ from edgepress.runtime.bundle import read_bundle
 
 FACTOR = 2.0
 OURS, PEER = "resnet56-2.57x-macs", "torch-pruning-resnet56-2.57x-macs"
-FILES = ("resnet56-2x-time", OURS, PEER)
+NETWORKS = {"resnet56-2x-time": "time", OURS: "macs", PEER: "peer"}
+"""The network that each file was exported from, in the order of the recipe."""
 
 
 def measure(options: Options) -> list[Row]:
     """Return of each file `top1`, `macs`, `bytes`, `latency`, and `speedup` over the whole network's file; of ours also
     `gain_over_peer` in points and `speedup_over_peer`."""
-    checkpoint = public_weights(TEACHER)
+    checkpoint, files = public_weights(TEACHER), options.wanted(list(NETWORKS))
     peer = json.dumps({"macs": 48829000, "checkpoint": str(checkpoint)})
     sets = [
         f"peer-cut.arguments={peer}",
         f"time-cut.budget={{latency_ms: {file_ms(options, 'cifar_resnet56') / FACTOR:.4f}}}",
     ]
-    result = run_recipe(options, "resnet56-pruned", (), sets)
-    programs = {name: read_bundle(result.shelves[name].folder / BUNDLE) for name in ("whole", *FILES)}
+    result = run_recipe(options, "resnet56-pruned", (), sets, until=files[-1])
+    programs = {name: read_bundle(result.shelves[name].folder / BUNDLE) for name in ("whole", *files)}
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     times = in_turns({name: call(program, image) for name, program in programs.items()}, 30 if options.quick else 400)
-    # Of each file the network it was exported from has the MACs.
     found = [replace(row, command=options.command) for row in result.rows]
     about = {"runtime": "onnxruntime", "precision": "fp32", "threads": 1, "batch": 1}
-    rows = [value(found, name, metric) for name in ("whole", *FILES) for metric in ("top1", "val_top1", "bytes")]
+    rows = [value(found, name, metric) for name in ("whole", *files) for metric in ("top1", "val_top1", "bytes")]
     rows = [replace(row, artifact="resnet56-whole") if row.artifact == "whole" else row for row in rows]
-    for name, network in zip(FILES, ("time", "macs", "peer"), strict=True):
-        rows.append(replace(value(found, network, "macs"), artifact=name))
+    for name in files:
+        rows.append(replace(value(found, NETWORKS[name], "macs"), artifact=name))
         timed = {**about, "n": len(times[name])}
         rows.append(options.row(name, "latency", statistics.median(times[name]), "ms", "lower", **timed))
         rows.append(options.row(name, "speedup", _ratio(times["whole"], times[name]), "x", "higher", **timed))
+    if not {OURS, PEER} <= set(files):
+        return rows
     ours, theirs = (value(found, name, "top1") for name in (OURS, PEER))
     rows.append(replace(ours, metric="gain_over_peer", value=ours.value - theirs.value, unit="points"))
     rows.append(options.row(OURS, "speedup_over_peer", _ratio(times[PEER], times[OURS]), "x", "higher", **about))
