@@ -40,7 +40,7 @@ NETWORKS = {
     "resnet18": Network("torchvision:resnet18"),
     "mobilenet_v2": Network("torchvision:mobilenet_v2"),
     "efficientnet_b0": Network("torchvision:efficientnet_b0"),
-    "resnet50": Network("torchvision:resnet50", limit=20000, epochs=2),
+    "resnet50": Network("torchvision:resnet50", limit=10000, epochs=2),
     "alexnet": Network("torchvision:alexnet", 64, lr=1e-4, limit=12000),
     "vgg11": Network("torchvision:vgg11", lr=1e-4, limit=8000, epochs=2),
     "nasnetmobile": Network(

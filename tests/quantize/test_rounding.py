@@ -11,11 +11,13 @@ from edgepress.core.artifact import Builder, Model, Signature
 from edgepress.core.inputs import InputSpec
 from edgepress.export.graph import trace
 from edgepress.models.predictor import TorchPredictor
+from edgepress.quantize import codes as codes_module
 from edgepress.quantize import rounding
 from edgepress.quantize.config import QuantizeConfig
 from edgepress.quantize.place import insert, place
 from edgepress.quantize.ptq import calibrate, quantize, sample
 from edgepress.quantize.rounding import Reconstruction, learn_rounding
+from edgepress.quantize.weighted import layers_of, unfold
 from quantize.nets import images, make
 
 
@@ -37,7 +39,7 @@ def test_outputs_are_kept_better_than_by_nearest_codes() -> None:
 @pytest.mark.parametrize("name", ["SqueezeExcite", "PreActivation", "Shuffle"])
 def test_learned_weights_are_codes_times_scale(name: str) -> None:
     module = quantize(make(name), images(16), QuantizeConfig(weights=3, first_last=3, rounding="learned")).module
-    layers = rounding.layers_of(module)  # type: ignore[arg-type]
+    layers = layers_of(module)  # type: ignore[arg-type]
     assert len(layers) >= 3
     for layer in layers:
         weight = layer.weight.detach()
@@ -72,7 +74,7 @@ def test_every_kind_of_layer_is_unfolded_as_it_computes() -> None:
     quantizers = insert(graph, placement.sites)
     calibrate(graph, placement, quantizers, images(8), signature)
     inputs = sample(images(8), signature)
-    layers = rounding.layers_of(graph)
+    layers = layers_of(graph)
     assert len(layers) == 5
     for layer in layers[:4]:
         shape = layer.weight.shape
@@ -82,7 +84,7 @@ def test_every_kind_of_layer_is_unfolded_as_it_computes() -> None:
             continue
         run: Any = layer.node.target
         expected = run(x, layer.weight, None, *layer.node.args[3:])
-        columns = rounding._unfold(layer, x)
+        columns = unfold(layer, x)
         got = (layer.weight.reshape(shape[0], -1) @ columns).reshape(expected.shape)
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
     told: list[Reconstruction] = []
@@ -95,17 +97,37 @@ def test_every_kind_of_layer_is_unfolded_as_it_computes() -> None:
 def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     results: list[Tensor] = []
     for block in (1000, 7):
-        monkeypatch.setattr(rounding, "BLOCK", block)
+        monkeypatch.setattr(codes_module, "BLOCK", block)
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(1, 200, 30, generator=generator).cumsum(2)
         hessian, target = x.mT @ x / 200 + torch.eye(30), torch.randn(1, 5, 30, generator=generator)
         scale = target.abs().amax(2, keepdim=True) / 3
         nearest = (target / scale).round()
-        codes, step = rounding._best(target, nearest, hessian, scale, -3, 3)
+        codes, step = codes_module.best_codes(target, nearest, hessian, scale, -3, 3)
         results.append(codes * step)
-        errors = [rounding._error(c * s - target, hessian) for c, s in ((codes, step), (nearest, scale))]
+        errors = [codes_module.squared_error(c * s - target, hessian) for c, s in ((codes, step), (nearest, scale))]
         assert (errors[0] <= errors[1]).all() and errors[0].sum() < 0.8 * errors[1].sum()
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("granularity", ["per_channel", "per_tensor"])
+def test_a_wide_layer_is_rounded_in_slices(monkeypatch: pytest.MonkeyPatch, granularity: Any) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 24), nn.ReLU(), nn.Linear(24, 4))
+    signature = Signature("classification", InputSpec(8, 8, 3, (0.5,) * 3, (0.2,) * 3), tuple("abcd"))
+    errors: dict[int, list[Reconstruction]] = {}
+    for widest in (1000, 100):
+        monkeypatch.setattr(rounding, "WIDEST", widest)
+        monkeypatch.setattr(rounding, "SLICE", 80)  # 80, 80 and 32 inputs
+        told = errors[widest] = []
+        monkeypatch.setattr(rounding, "Reconstruction", lambda *given, told=told: told.append(given) or given)
+        torch.manual_seed(0)
+        model = Model(net, Builder("x"), signature)
+        config = QuantizeConfig(weights=3, first_last=3, rounding="learned", granularity=granularity)
+        module = quantize(model, images(256), config).module
+        for layer in layers_of(module):  # type: ignore[arg-type]
+            torch.testing.assert_close(layer.quantizer(layer.weight), layer.weight, rtol=1e-6, atol=0)
+    (_, nearest, whole), (_, _, sliced) = errors[1000][0], errors[100][0]
+    assert sliced < 0.8 * nearest and sliced < 2 * whole
 
 
 @pytest.mark.parametrize("granularity", ["per_channel", "per_tensor"])
@@ -119,6 +141,6 @@ def test_dead_channels_and_constant_inputs_are_no_obstacle(granularity: Any) -> 
     result = quantize(model, images(), config)
     got, expected = TorchPredictor(result)(images()), TorchPredictor(model)(images())
     assert np.isfinite(got).all() and np.abs(got - expected).max() < 0.2 * np.abs(expected).max()
-    layers = rounding.layers_of(result.module)  # type: ignore[arg-type]
+    layers = layers_of(result.module)  # type: ignore[arg-type]
     shared = [len(set(layer.quantizer.scale.tolist())) == 1 for layer in layers]
     assert all(shared) if granularity == "per_tensor" else not all(shared)

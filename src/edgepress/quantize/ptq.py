@@ -21,8 +21,9 @@ from edgepress.quantize.config import QuantizeConfig
 from edgepress.quantize.equalize import equalize
 from edgepress.quantize.observe import SHARES, Extremes, Histogram, estimators, symmetric_range, weight_range
 from edgepress.quantize.place import FIXED_RANGES, Placement, insert, place
-from edgepress.quantize.rounding import learn_rounding, quantizer_of
+from edgepress.quantize.rounding import learn_rounding
 from edgepress.quantize.sensitivity import widths_for_budget
+from edgepress.quantize.weighted import quantizer_of
 from edgepress.quantize.widths import assign
 
 BATCH = 64

@@ -23,7 +23,7 @@ from edgepress.export.graph import Folded, parameter_of
 from edgepress.quantize.observe import weight_range
 from edgepress.quantize.place import FIXED_RANGES
 from edgepress.quantize.ptq import observe, round_biases
-from edgepress.quantize.rounding import quantizer_of
+from edgepress.quantize.weighted import quantizer_of
 
 Learn = Literal["narrow", "all"]
 NORMS: dict[int, type[nn.Module]] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}

@@ -8,31 +8,26 @@ then coordinate descent over the codes and a closed form for the scales (as Quan
 gradient descent on a relaxation. The result is exact by construction: the weights are codes times scale.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.nn import functional as F
 
-from edgepress.export.fake import Quantizer
-from edgepress.export.graph import aten, parameter_of
-from edgepress.quantize.bias import WITH_BIAS, channel_mean, shifted
+from edgepress.quantize.bias import channel_mean, shifted
+from edgepress.quantize.codes import best_codes, squared_error
+from edgepress.quantize.weighted import Layer, layers_of, patches, quantizer_of
 
-ROWS = 2**15
-"""Positions of the calibration images that the moments of a layer are taken from."""
-
-CHUNK = 64
-BLOCK = 64
 DAMPING = 0.01
 """Share of the mean second moment added to each: a weight whose input was never seen keeps its value."""
 
 ROUNDOFF = 1e-5
 """Share of the mean second moment that sums in float32 may be off by: all there is where inputs are constant."""
 
-ROUNDS = 3
-SWEEPS = 4
+WIDEST, SLICE = 8192, 2048
+"""A layer of more inputs is rounded in slices of so many: its quadratic form would take the square of its inputs in
+memory and the cube in time. The first layer behind VGG-11's images has 25,088, hence 2.5 GB and 30 TFLOP."""
 
 
 @dataclass(frozen=True)
@@ -44,21 +39,8 @@ class Reconstruction:
     learned: float
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """A weighted operation with an integer weight: its parameters as the graph holds them."""
-
-    node: fx.Node
-    weight_node: fx.Node
-    weight: Tensor
-    quantizer: Quantizer
-    bias: Tensor | None
-
-    @property
-    def groups(self) -> int:
-        if self.node.target is aten.linear.default or len(self.node.args) < 7:
-            return 1
-        return int(self.node.args[6])  # type: ignore[arg-type]
+Rounded = tuple[Tensor, Tensor, float, float]
+"""Codes, scales, and the error of the nearest and of these codes."""
 
 
 def learn_rounding(
@@ -125,178 +107,75 @@ class _SideBySide(fx.Interpreter):
                 floating.pop(last, None)
                 quantized.pop(last, None)
 
-    def _round(self, layer: _Layer, x: Tensor, rounded: Tensor) -> None:
+    def _round(self, layer: Layer, x: Tensor, rounded: Tensor) -> None:
         centered = layer.bias is not None and self.correct_biases
+        round_ = self._in_slices if layer.groups == 1 and layer.weight[0].numel() > WIDEST else self._at_once
+        codes, scale, nearest, learned = round_(layer, x, rounded, centered)
+        layer.quantizer.scale.copy_(scale.reshape(-1))
+        layer.weight.copy_((codes * scale).reshape(layer.weight.shape))
+        self.told(Reconstruction(str(layer.weight_node.target).rpartition(".")[0], nearest, learned))
+
+    def _at_once(self, layer: Layer, x: Tensor, rounded: Tensor, centered: bool) -> Rounded:
         second, mixed, floor = _moments(layer, x, rounded, centered)
         outputs, size = layer.weight.shape[0], layer.weight[0].numel()
         weight = layer.weight.detach().reshape(layer.groups, outputs // layer.groups, size)
         scale = layer.quantizer.scale.reshape(layer.groups, -1, 1)
         low, high = layer.quantizer.scheme.qmin, layer.quantizer.scheme.qmax
-        damping = (DAMPING * second.diagonal(dim1=1, dim2=2).mean(1)).clamp(min=0)[:, None, None] + floor
-        eye = torch.eye(size)
-        hessian = second + damping * eye
+        hessian, damping = _damped(second, floor)
         target = torch.linalg.solve(hessian, weight @ mixed + damping * weight, left=False)
         nearest = (weight / scale).round().clamp(low, high)
-        codes, scale = _best(target, nearest, hessian, scale, low, high, self.per_tensor)
+        codes, scale = best_codes(target, nearest, hessian, scale, low, high, self.per_tensor)
         energy = float(((target @ hessian) * target).sum().clamp(min=1e-20))
-        before = _error(nearest * layer.quantizer.scale.reshape(scale.shape) - target, hessian)
-        after = _error(codes * scale - target, hessian)
-        layer.quantizer.scale.copy_(scale.reshape(-1))
-        layer.weight.copy_((codes * scale).reshape(layer.weight.shape))
-        name = str(layer.weight_node.target).rpartition(".")[0]
-        self.told(Reconstruction(name, float(before.sum()) / energy, float(after.sum()) / energy))
+        before = squared_error(nearest * layer.quantizer.scale.reshape(scale.shape) - target, hessian)
+        after = squared_error(codes * scale - target, hessian)
+        return codes, scale, float(before.sum()) / energy, float(after.sum()) / energy
+
+    def _in_slices(self, layer: Layer, x: Tensor, rounded: Tensor, centered: bool) -> Rounded:
+        """Round some inputs after the others, each slice towards what the slices before it left of the output."""
+        seen, given = (torch.cat(list(patches(layer, one)), 1)[0] for one in (x, rounded))
+        if centered:
+            seen, given = seen - seen.mean(0), given - given.mean(0)
+        weight, scale = layer.weight.detach().flatten(1), layer.quantizer.scale.reshape(-1, 1)
+        low, high = layer.quantizer.scheme.qmin, layer.quantizer.scheme.qmax
+        nearest = (weight / scale).round().clamp(low, high)
+        wanted, codes, missing = seen @ weight.T, torch.empty_like(weight), torch.zeros(())
+        for columns in torch.arange(weight.shape[1]).split(SLICE):
+            own, q = weight[:, columns], given[:, columns]
+            missing = missing + seen[:, columns] @ own.T
+            second = (q.T @ q / len(q))[None]
+            hessian, damping = _damped(second, _floor(second))
+            target = torch.linalg.solve(hessian, (missing.T @ q / len(q))[None] + damping * own, left=False)
+            found, _ = best_codes(target, nearest[None, :, columns], hessian, scale[None], low, high, refit=False)
+            codes[:, columns] = found[0]
+            missing = missing - q @ (found[0] * scale).T
+        energy = float(wanted.square().sum().clamp(min=1e-20))
+        before, after = (float(off.square().sum()) / energy for off in (given @ (nearest * scale).T - wanted, missing))
+        return (codes, scale, before, after) if after < before else (nearest, scale, before, before)
 
 
-def layers_of(graph_module: fx.GraphModule) -> list[_Layer]:
-    """Return the convolutions and linear layers whose weights pass a quantizer, in order."""
-    found: list[_Layer] = []
-    for node in graph_module.graph.nodes:
-        if node.target not in WITH_BIAS or not isinstance(node.args[1], fx.Node):
-            continue
-        quantizer = quantizer_of(graph_module, node.args[1])
-        if quantizer is None:
-            continue
-        weight_node = node.args[1].args[0]
-        weight = parameter_of(graph_module, weight_node)
-        bias_node = node.args[2] if len(node.args) > 2 else None
-        bias = parameter_of(graph_module, bias_node)
-        own = bias is not None and len(bias_node.users) == 1  # type: ignore[union-attr]
-        assert weight is not None and isinstance(weight_node, fx.Node)
-        found.append(_Layer(node, weight_node, weight, quantizer, bias if own else None))
-    return found
-
-
-def quantizer_of(graph_module: fx.GraphModule, node: Any) -> Quantizer | None:
-    """Return the quantizer that `node` calls; None for any other node."""
-    if not isinstance(node, fx.Node) or node.op != "call_module":
-        return None
-    module = graph_module.get_submodule(str(node.target))
-    return module if isinstance(module, Quantizer) else None
-
-
-def _moments(layer: _Layer, x: Tensor, rounded: Tensor, centered: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _moments(layer: Layer, x: Tensor, rounded: Tensor, centered: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return, float32 `(groups, size, size)`, the moments `E[q q^T]` and `E[x q^T]` of the rounded inputs `q`, and
     what must be added to the diagonal so that rounding errors of these sums leave it positive."""
     second = mixed = mean = mean_rounded = torch.zeros(())
     rows = 0
-    for part, part_rounded in zip(_patches(layer, x), _patches(layer, rounded), strict=True):
+    for part, part_rounded in zip(patches(layer, x), patches(layer, rounded), strict=True):
         second = second + part_rounded.mT @ part_rounded
         mixed = mixed + part.mT @ part_rounded
         mean, mean_rounded = mean + part.sum(1), mean_rounded + part_rounded.sum(1)
         rows += part.shape[1]
     second, mixed, mean, mean_rounded = second / rows, mixed / rows, mean / rows, mean_rounded / rows
-    floor = (ROUNDOFF * second.diagonal(dim1=1, dim2=2).mean(1)).clamp(min=1e-12)[:, None, None]
+    floor = _floor(second)
     if centered:
         second = second - mean_rounded[:, :, None] * mean_rounded[:, None, :]
         mixed = mixed - mean[:, :, None] * mean_rounded[:, None, :]
     return second, mixed, floor
 
 
-def _patches(layer: _Layer, x: Tensor) -> Iterator[Tensor]:
-    """Yield what the layer's weights are multiplied with, `(groups, rows, size)`, at a sample of all positions."""
-    generator = torch.Generator().manual_seed(0)
-    size = layer.weight[0].numel()
-    for images in x.split(CHUNK):
-        share = max(1, ROWS * len(images) // len(x))
-        if layer.node.target is aten.linear.default:
-            rows = images.reshape(-1, size)
-            yield rows[_some(len(rows), share, generator)].unsqueeze(0)
-        else:
-            columns = _unfold(layer, images)  # (images, groups * size, positions)
-            columns = columns[:, :, _some(columns.shape[2], max(1, share // len(images)), generator)]
-            columns = columns.reshape(len(images), layer.groups, size, -1)
-            yield columns.permute(1, 0, 3, 2).reshape(layer.groups, -1, size)
+def _floor(second: Tensor) -> Tensor:
+    return (ROUNDOFF * second.diagonal(dim1=1, dim2=2).mean(1)).clamp(min=1e-12)[:, None, None]
 
 
-def _some(count: int, most: int, generator: torch.Generator) -> Tensor:
-    return torch.randperm(count, generator=generator)[:most] if count > most else torch.arange(count)
-
-
-def _unfold(layer: _Layer, x: Tensor) -> Tensor:
-    arguments = [*layer.node.args[3:6], *[None] * 3][:3]
-    flat = layer.weight.dim() == 3
-    kernel = tuple(layer.weight.shape[2:])
-    stride, padding, dilation = (_pair(a, len(kernel), d) for a, d in zip(arguments, (1, 0, 1), strict=True))
-    if isinstance(arguments[1], str):
-        whole = [d * (k - 1) if arguments[1] == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
-        x = F.pad(x, [side for w in reversed(whole) for side in (w // 2, w - w // 2)])
-        padding = (0,) * len(kernel)
-    if flat:
-        x, kernel, stride, padding, dilation = x.unsqueeze(2), (1, *kernel), (1, *stride), (0, *padding), (1, *dilation)
-    return F.unfold(x, kernel, dilation, padding, stride)
-
-
-def _pair(value: Any, count: int, default: int) -> tuple[int, ...]:
-    values = (
-        value if isinstance(value, list | tuple) else [default if value is None or isinstance(value, str) else value]
-    )
-    return tuple(values) * (count if len(values) == 1 else 1)
-
-
-def _error(difference: Tensor, hessian: Tensor) -> Tensor:
-    """Return the squared error of each output, `(groups, outputs)`."""
-    return ((difference @ hessian) * difference).sum(2)
-
-
-def _best(
-    target: Tensor, nearest: Tensor, hessian: Tensor, scale: Tensor, low: int, high: int, per_tensor: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Return codes and scales of least error, never worse than `nearest` with the scales given."""
-
-    def together(value: Tensor) -> Tensor:
-        return value.sum((0, 1), keepdim=True).expand_as(value) if per_tensor else value
-
-    best_error = together(_error(nearest * scale - target, hessian)[:, :, None])
-    best_codes, best_scale = nearest.clone(), scale.clone()
-    codes, step = _compensate(target, hessian, scale, low, high), scale
-    for _ in range(ROUNDS):
-        codes = _descend(codes, target, hessian, step, low, high)
-        error = together(_error(codes * step - target, hessian)[:, :, None])
-        better = error < best_error
-        best_codes, best_scale = torch.where(better, codes, best_codes), torch.where(better, step, best_scale)
-        best_error = torch.minimum(error, best_error)
-        image = codes @ hessian
-        over, fitted = (together((image * other).sum(2, keepdim=True)) for other in (codes, target))
-        step = torch.where((over > 0) & (fitted > 0), fitted / over.clamp(min=1e-20), step)
-    return best_codes, best_scale
-
-
-def _compensate(target: Tensor, hessian: Tensor, scale: Tensor, low: int, high: int) -> Tensor:
-    """Round column after column; the columns after it take over the error of each as well as they can (GPTQ)."""
-    inverse = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(hessian)), upper=True)
-    weight, codes = target.clone(), torch.zeros_like(target)
-    size = weight.shape[2]
-    for begin in range(0, size, BLOCK):
-        end = min(begin + BLOCK, size)
-        errors = torch.zeros_like(weight[:, :, begin:end])
-        for j in range(begin, end):
-            codes[:, :, j] = (weight[:, :, j] / scale[:, :, 0]).round().clamp(low, high)
-            error = (weight[:, :, j] - codes[:, :, j] * scale[:, :, 0]) / inverse[:, j, j, None]
-            weight[:, :, j:end] -= error[:, :, None] * inverse[:, None, j, j:end]
-            errors[:, :, j - begin] = error
-        weight[:, :, end:] -= errors @ inverse[:, begin:end, end:]
-    return codes
-
-
-def _descend(codes: Tensor, target: Tensor, hessian: Tensor, scale: Tensor, low: int, high: int) -> Tensor:
-    """Set one code after the other to the best value given all others, until none changes."""
-    diagonal = hessian.diagonal(dim1=1, dim2=2)
-    step = scale[:, :, 0]
-    codes = codes.clone()
-    for _ in range(SWEEPS):
-        slope = (codes * scale - target) @ hessian
-        before = codes.clone()
-        for begin in range(0, codes.shape[2], BLOCK):
-            end = min(begin + BLOCK, codes.shape[2])
-            local = slope[:, :, begin:end].clone()
-            start = codes[:, :, begin:end].clone()
-            for j in range(begin, end):
-                wanted = codes[:, :, j] - local[:, :, j - begin] / (diagonal[:, j, None] * step)
-                new = wanted.round().clamp(low, high)
-                moved = (new - codes[:, :, j]) * step
-                codes[:, :, j] = new
-                local += moved[:, :, None] * hessian[:, None, j, begin:end]
-            slope += ((codes[:, :, begin:end] - start) * scale) @ hessian[:, begin:end]
-        if torch.equal(before, codes):
-            break
-    return codes
+def _damped(second: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the second moments with something added to their diagonal, and what that is."""
+    damping = (DAMPING * second.diagonal(dim1=1, dim2=2).mean(1)).clamp(min=0)[:, None, None] + floor
+    return second + damping * torch.eye(second.shape[1]), damping

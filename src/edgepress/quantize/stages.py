@@ -1,7 +1,7 @@
 """The stage `quantize`: integer weights and activations from a few hundred images, without training."""
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import ClassVar, Literal
 
 from edgepress.core.artifact import Artifact, Model
 from edgepress.core.stage import Context, Stage, stages
@@ -28,6 +28,8 @@ class Quantize(Stage):
     With `max_drop`, points of the task's score, these methods are tried in order of their cost, only until the exported
     file loses no more than that against the floating-point one on `validate` images of the validation split (0: all).
     """
+
+    version: ClassVar[int] = 2  # 1 chose the codes of layers of more than 8192 inputs all at once
 
     weights: int = 8
     activations: int = 8
