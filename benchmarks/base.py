@@ -16,6 +16,7 @@ from typing import Any
 from edgepress.core.errors import EdgepressError, UnknownNameError
 from edgepress.measure import environment
 from edgepress.measure.rows import Better, Row, merge_csv
+from edgepress.measure.timing import pinned
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "benchmarks" / "scratch"
@@ -128,6 +129,20 @@ def one_thread(**more: str) -> dict[str, str]:
     """Return the environment of a child process whose libraries use one thread each, and which finds our sources."""
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Keep this process on one core for the block, and PyTorch at one thread: two on one core wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pinned(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

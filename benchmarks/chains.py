@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.accuracy import TEACHER, public_weights, value
-from benchmarks.base import RECIPES, Options
+from benchmarks.base import RECIPES, Options, one_core
 from benchmarks.job import patiently, recipe
 from benchmarks.side_by_side import call, in_turns
 from edgepress.core.artifact import Model, Program, Signature
@@ -20,7 +20,6 @@ from edgepress.core.files import write_json
 from edgepress.core.inputs import InputSpec
 from edgepress.cost.clock import export_file, time_file
 from edgepress.measure.rows import Row
-from edgepress.measure.timing import pinned
 from edgepress.models.build import new_model
 from edgepress.recipes.runner import Options as RunOptions
 from edgepress.recipes.runner import Result
@@ -39,7 +38,7 @@ def file_ms(options: Options, network: str) -> float:
     found: dict[str, float] = json.loads(known.read_text()) if known.exists() else {}
     if network not in found:
         signature = Signature("classification", InputSpec(32, 32), tuple("abcdefghij"))
-        with pinned(1):
+        with one_core():
             file = export_file(new_model(network, signature, {}, 0).module, signature)
             found[network] = time_file(file, signature, "onnxruntime", 1, 1)
         write_json(known, found)

@@ -6,7 +6,6 @@ by it.
 Speed-ups compare the exported files side by side: calls of both alternate in one run.
 """
 
-import dataclasses
 import os
 import time
 from pathlib import Path
@@ -14,13 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.base import Options
+from benchmarks.base import Options, one_core
 from edgepress.core.artifact import Model, Signature
 from edgepress.core.errors import DataError, EdgepressError
 from edgepress.core.inputs import InputSpec
 from edgepress.data.base import Data, datasets
 from edgepress.measure.rows import Row
-from edgepress.measure.timing import pinned
 
 DEPTHS, TIMES, MACS = (20, 56), (1.5, 2.0), (1.5, 2.0)
 SPEC = InputSpec(32, 32, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -37,7 +35,7 @@ def measure(options: Options) -> list[Row]:
     rows: list[Row] = []
     for depth in DEPTHS[:1] if options.quick else DEPTHS:
         model = public(depth, data)
-        with pinned(1):
+        with one_core():
             rows += _whole(options, depth, model, data)
             for kind, factors in (("latency_ms", TIMES), ("macs", MACS)):
                 for factor in factors[:1] if options.quick else factors:
@@ -81,7 +79,7 @@ def _whole(options: Options, depth: int, model: Model, data: Data) -> list[Row]:
 
 def _pruned(options: Options, depth: int, model: Model, data: Data, kind: str, factor: float, score: str) -> list[Row]:
     from edgepress.cost.budget import Budget
-    from edgepress.cost.clock import export_file, time_file
+    from edgepress.cost.clock import export_file, time_file, time_files
     from edgepress.models.count import count_macs
     from edgepress.prune.config import PruneConfig
     from edgepress.prune.prune import prune
@@ -103,7 +101,7 @@ def _pruned(options: Options, depth: int, model: Model, data: Data, kind: str, f
     seconds = time.monotonic() - begin
     value, count = top1(options, result, data)
     after = export_file(result.module, result.signature)
-    old, new = alternate(model.signature, before, after, 100 if options.quick else 400)
+    old, new = time_files([before, after], model.signature, "onnxruntime", 1, 1)
     about = {"runtime": "onnxruntime", "precision": "fp32", "threads": 1, "batch": 1}
     rows = [
         options.row(name, "top1", value, "%", "higher", n=count, split="test", runtime="torch", precision="fp32"),
@@ -121,24 +119,3 @@ def _pruned(options: Options, depth: int, model: Model, data: Data, kind: str, f
             options.row(name, "latency_error", 100 * abs(new / asked - 1), "%", "lower", **about),
         ]
     return rows
-
-
-def alternate(signature: Signature, before: bytes, after: bytes, rounds: int) -> tuple[float, float]:
-    """Return the milliseconds of a call of two files whose calls alternate: the quantile that budgets are meant in."""
-    from edgepress.core.artifact import Program
-    from edgepress.cost.clock import QUARTILE
-    from edgepress.export.onnx import FILE
-    from edgepress.runtime.predictor import EnginePredictor
-
-    program = Program(signature, "onnxruntime", "fp32", {FILE: before})
-    runs = [EnginePredictor(p).run for p in (program, dataclasses.replace(program, files={FILE: after}))]
-    image = np.random.default_rng(0).standard_normal((1, *signature.input.shape), dtype=np.float32)
-    taken: list[list[float]] = [[], []]
-    for count in range(rounds):
-        for run, times in zip(runs, taken, strict=True):
-            begin = time.perf_counter()
-            run(image)
-            if count >= 10:
-                times.append(time.perf_counter() - begin)
-    old, new = (float(np.quantile(times, QUARTILE)) * 1e3 for times in taken)
-    return old, new

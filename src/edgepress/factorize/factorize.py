@@ -14,7 +14,7 @@ from torch import nn
 from edgepress.core.artifact import Model, Signature
 from edgepress.core.errors import ConfigError, EdgepressError
 from edgepress.cost.budget import Budget, ImpossibleBudgetError
-from edgepress.cost.measure import measured
+from edgepress.cost.measure import Yardstick, measured
 from edgepress.cost.table import LatencyTable
 from edgepress.export.fake import Quantizer
 from edgepress.factorize.config import FactorizeConfig
@@ -158,7 +158,8 @@ class _Work:
         """Return what meets the budget, measured on the factorized network."""
         assert self.budget is not None
         [kind] = self.budget.limits
-        full = measured(self.module, self.signature, kind, self.budget)
+        beside = Yardstick.of(self.module, self.signature, self.budget) if kind == "latency_ms" else None
+        full = beside.ms if beside else measured(self.module, self.signature, kind, self.budget)
         budget = self.budget.toward({kind: full}, self.config.fraction)
         limit = budget.limits[kind]
         if full <= limit:
@@ -183,7 +184,7 @@ class _Work:
             if taken in tried:
                 break
             tried.append(taken)
-            after = measured(self._shaped(taken), self.signature, kind, self.budget)
+            after = measured(self._shaped(taken), self.signature, kind, self.budget, beside)
             self.say(f"attempt {len(tried)}: {kind} {after:.6g} of {limit:.6g}")
             closest = min(closest, after)
             allowed = limit * NOISE if kind == "latency_ms" else limit

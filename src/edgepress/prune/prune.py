@@ -17,7 +17,7 @@ from edgepress.core.artifact import Model, Signature
 from edgepress.core.config import dump
 from edgepress.core.errors import ConfigError, DataError, EdgepressError
 from edgepress.cost.budget import Budget, ImpossibleBudgetError
-from edgepress.cost.measure import measured
+from edgepress.cost.measure import Yardstick, measured
 from edgepress.cost.table import LatencyTable
 from edgepress.export.fake import Quantizer
 from edgepress.export.graph import export_graph
@@ -148,7 +148,9 @@ class _Work:
             raise EdgepressError(f"nothing in this {type(module).__name__} can be pruned: {reasons}")
         self.model = CostModel(self.module, signature, self.sites, blocks)
         self.budget = budget
-        self.before = {kind: self.measure(self.module, kind) for kind in budget.limits}
+        self.beside = Yardstick.of(self.module, signature, budget) if budget.latency_ms else None
+        known = {"latency_ms": self.beside.ms} if self.beside else {}
+        self.before = {kind: known.get(kind) or self.measure(self.module, kind) for kind in budget.limits}
         self.table = LatencyTable(budget, cache / "layer-times" if cache else None) if budget.latency_ms else None
         self.model.time = self.table
         for kind, value in self.before.items():
@@ -159,7 +161,7 @@ class _Work:
 
     def measure(self, module: nn.Module, kind: str) -> float:
         """Return what `module` takes, measured: see `Budget`."""
-        return measured(module, self.signature, kind, self.budget)
+        return measured(module, self.signature, kind, self.budget, self.beside)
 
     def losses(self, images: NDArray[np.uint8] | None, targets: NDArray[np.int64] | None) -> list[Tensor]:
         """Return the score of every unit, site by site."""
