@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgepress.core.errors import EdgepressError, UnknownNameError
+from edgepress.core.errors import ConfigError, EdgepressError, UnknownNameError
 from edgepress.measure import environment
 from edgepress.measure.rows import Better, Row, merge_csv
 from edgepress.measure.timing import pinned
@@ -97,7 +97,12 @@ def main(topic: str, figures: Sequence[str], arguments: Sequence[str] | None = N
         for name in chosen(given.only, figures):
             begin = time.monotonic()
             options = Options(topic, name, given.quick, max(1, given.jobs), given.seeds, given.parts)
-            rows = importlib.import_module(f"benchmarks.figures.{name.replace('-', '_')}").measure(options)
+            figure = importlib.import_module(f"benchmarks.figures.{name.replace('-', '_')}")
+            if options.parts and "PARTS" not in vars(figure):
+                raise ConfigError(
+                    f"the figure {name!r} is made as a whole: leave --parts out, or name others with --only"
+                )
+            rows = figure.measure(options)
             merge_csv(options.results, rows)
             for row in rows:
                 print(f"{row.artifact:28} {row.metric:24} {row.value:12.5g} {row.unit}")

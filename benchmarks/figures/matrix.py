@@ -23,6 +23,9 @@ from edgepress.measure.matrix_rows import rows
 from edgepress.measure.rows import Row
 from edgepress.measure.verdict import Budget, judge
 
+PARTS = "networks"
+"""What `--parts` chooses among."""
+
 SIZES = (224, 32)
 CALIBRATION = 128
 FULL = Settings()

@@ -12,6 +12,9 @@ from edgepress.core.errors import EdgepressError
 from edgepress.core.inputs import InputSpec
 from edgepress.measure.rows import Row
 
+PARTS = "networks"
+"""What `--parts` chooses among."""
+
 FACTORS = (1.5, 2.0, 4.0)
 BOUND = 8.0
 """An error of at most so many percent counts as a time that was met."""

@@ -18,6 +18,9 @@ from edgepress.measure.rows import Row
 from edgepress.recipes.store import BUNDLE
 from edgepress.runtime.bundle import read_bundle
 
+PARTS = "files"
+"""What `--parts` chooses among."""
+
 FACTOR = 2.0
 OURS, PEER = "resnet56-2.57x-macs", "torch-pruning-resnet56-2.57x-macs"
 NETWORKS = {"resnet56-2x-time": "time", OURS: "macs", PEER: "peer"}

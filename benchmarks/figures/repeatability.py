@@ -14,6 +14,9 @@ from edgepress.measure import matrix
 from edgepress.measure.matrix import Result
 from edgepress.measure.rows import Row
 
+PARTS = "networks"
+"""What `--parts` chooses among."""
+
 LEAST = 0.3
 """Milliseconds; below, the clock and the scheduler are a part of what is measured."""
 

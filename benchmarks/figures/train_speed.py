@@ -26,6 +26,9 @@ from edgepress.models.build import new_model
 from edgepress.train.stages import Train
 from edgepress.train.state import NoCheckpoint
 
+PARTS = "networks"
+"""What `--parts` chooses among."""
+
 MODELS = {
     "mobilenet_v3_small": "mobilenet_v3_small",
     "resnet20": "cifar_resnet20",

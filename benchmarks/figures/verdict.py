@@ -14,6 +14,9 @@ from edgepress.measure.matrix import Judge
 from edgepress.measure.rows import Row
 from edgepress.measure.verdict import float_score, judge
 
+PARTS = "networks"
+"""What `--parts` chooses among."""
+
 RIVALS = 4
 """So many of the fastest files are measured again beside the chosen one."""
 

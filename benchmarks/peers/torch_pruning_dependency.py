@@ -1,4 +1,4 @@
-"""Torch-Pruning's own pruner on a CIFAR ResNet, as its documentation recommends: group magnitude, weighed globally.
+"""Torch-Pruning's own pruner on a CIFAR ResNet, as its documentation shows: group magnitude, every layer alike.
 
 https://github.com/VainF/Torch-Pruning: `BasePruner` with `GroupMagnitudeImportance(p=2)`, stepped until the network has
 as few multiply-accumulates as asked for. Its graph does not follow the zeros that the public ResNets put beside the
@@ -12,25 +12,23 @@ import torch
 import torch_pruning
 from torch import nn
 
+from edgepress.core.artifact import Signature
+from edgepress.core.inputs import InputSpec
+
 STEPS = 160
 
 
-def pruned_resnet(
-    classes: int, channels: int, checkpoint: str, macs: int, depth: int = 56, everywhere: bool = False
-) -> nn.Module:
-    """Return the ResNet of `checkpoint`, cut to at most `macs` multiply-accumulates for an image of 32x32."""
-    from edgepress.core.artifact import Signature
-    from edgepress.core.inputs import InputSpec
+def pruned_resnet(classes: int, channels: int, checkpoint: str, macs: int) -> nn.Module:
+    """Return the ResNet-56 of `checkpoint`, cut to at most `macs` multiply-accumulates for an image of 32x32."""
     from edgepress.models.count import count_macs
 
     labels = tuple(f"class {number}" for number in range(classes))
     signature = Signature("classification", InputSpec(32, 32, channels), labels)
-    module = with_convolutions(depth, signature, Path(checkpoint))
+    module = with_convolutions(signature, Path(checkpoint))
     pruner = torch_pruning.pruner.BasePruner(
         module,
         torch.zeros(1, channels, 32, 32),
         importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-        global_pruning=everywhere,
         pruning_ratio=1.0,
         max_pruning_ratio=1.0,
         iterative_steps=STEPS,
@@ -43,14 +41,14 @@ def pruned_resnet(
     return module
 
 
-def with_convolutions(depth: int, signature, checkpoint: Path) -> nn.Module:
-    """Return the public ResNet of this depth with each padded shortcut as the convolution that computes the same."""
+def with_convolutions(signature: Signature, checkpoint: Path) -> nn.Module:
+    """Return the public ResNet-56 with each padded shortcut as the convolution that computes the same."""
     from edgepress.models.build import new_model
     from edgepress.models.weights import load_weights
 
-    padded = new_model(f"cifar_resnet{depth}", signature, {}, 0).module.eval()
+    padded = new_model("cifar_resnet56", signature, {}, 0).module.eval()
     load_weights(padded, checkpoint)
-    module = new_model(f"cifar_resnet{depth}", signature, {"shortcut": "B"}, 0).module.eval()
+    module = new_model("cifar_resnet56", signature, {"shortcut": "B"}, 0).module.eval()
     missing = module.load_state_dict(padded.state_dict(), strict=False).missing_keys
     assert all(".shortcut." in name for name in missing), missing
     for name, part in module.named_modules():
