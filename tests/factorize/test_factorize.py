@@ -253,6 +253,7 @@ def test_a_layer_that_factors_would_slow_down_stays_whole(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(room, "LatencyTable", Clock)
     monkeypatch.setattr(room, "measured", fake)
+    monkeypatch.setattr(room.Yardstick, "of", lambda found, *rest: room.Yardstick(b"", fake(found)))
     full = fake(module)
     report = factorize_(module, signature(16), budget=Budget(latency_ms=full - 8))
     assert report.after["latency_ms"] <= (full - 8) * 1.01
