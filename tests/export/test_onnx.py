@@ -29,6 +29,7 @@ KERNELS = {
     "PreActivation": {"QLinearConv": 4, "QLinearAdd": 1, "QLinearGlobalAveragePool": 1},
     "Concat": {"QLinearConv": 4, "QLinearConcat": 1},
     "Shuffle": {"QLinearConv": 2, "QLinearConcat": 1, "QLinearGlobalAveragePool": 1, "QGemm": 1},
+    "Padded": {"QLinearConv": 1, "NhwcMaxPool": 1, "QLinearGlobalAveragePool": 1, "QGemm": 1},
     "Gelu": {"QLinearConv": 2, "QLinearGlobalAveragePool": 1, "QGemm": 1},
 }  # fmt: skip
 FLOAT_KERNELS = {"Conv", "Gemm", "Add", "Mul", "Relu", "Clip", "Sigmoid", "HardSigmoid", "GlobalAveragePool", "Concat"}

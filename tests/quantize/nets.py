@@ -114,6 +114,18 @@ class Shuffle(nn.Module):
         return self.head(x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w))
 
 
+class Padded(nn.Module):
+    """A pad of values that are clamped at 0 before a pooling of one row and column less, as NASNet has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = conv(3, 8), Head(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(F.relu(self.stem(x)), (1, 0, 1, 0))
+        return self.head(F.max_pool2d(x, 3, 2, 1)[:, :, 1:, 1:])
+
+
 class Flat(nn.Module):
     """A linear layer over all pixels, as AlexNet and VGG have it."""
 
@@ -137,7 +149,7 @@ class Gelu(nn.Module):
 
 
 NETS: dict[str, Callable[[], nn.Module]] = {
-    c.__name__: c for c in (Residual, SqueezeExcite, Silu, PreActivation, Concat, Shuffle, Flat, Gelu)
+    c.__name__: c for c in (Residual, SqueezeExcite, Silu, PreActivation, Concat, Shuffle, Padded, Flat, Gelu)
 }
 
 

@@ -142,9 +142,9 @@ def _move_codes(graph: ir.Graph) -> None:
             continue
         if node is not dequantize:
             node.replace_input_with(0, dequantize.inputs[0])
-            if node.op_type == "Pad" and zero_point_of(quantize) != 0:
+            if node.op_type == "Pad":
                 node.resize_inputs(max(3, len(node.inputs)))
-                node.replace_input_with(2, quantize.inputs[2])
+                node.replace_input_with(2, _padding_code(graph, node, quantize))
             moved.dtype = ir.DataType.UINT8
         ir.convenience.replace_all_uses_with(quantize.outputs[0], result)
         graph.remove(quantize, safe=True)
@@ -154,4 +154,23 @@ def _move_codes(graph: ir.Graph) -> None:
 
 def _moves(node: ir.Node) -> bool:
     mode = node.attributes["mode"].as_string() if "mode" in node.attributes else None
-    return node.op_type not in ("Resize", "Pad") or mode in (None, "nearest", "constant")
+    if node.op_type == "Pad":
+        return mode in (None, "constant") and _padding(node) is not None
+    return node.op_type != "Resize" or mode in (None, "nearest")
+
+
+def _padding(node: ir.Node) -> float | None:
+    """Return the number that a `Pad` puts around its input; None where the network computes it."""
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    if value is None:
+        return 0.0
+    found = constant(value)
+    return None if found is None else float(found.reshape(()))
+
+
+def _padding_code(graph: ir.Graph, node: ir.Node, quantize: ir.Node) -> ir.Value:
+    """Return the code that `quantize` makes of what a `Pad` puts around its input."""
+    value, zero_point = _padding(node), zero_point_of(quantize)
+    assert value is not None
+    code = np.clip(np.rint(np.float32(value) / stored(quantize.inputs[1])) + zero_point, 0, 255)
+    return initializer(graph, f"zero_{int(code)}", np.array(code, np.uint8))
