@@ -162,6 +162,10 @@ def test_the_few_that_may_be_shipped_are_timed_again_once(tmp_path: Path, monkey
     first, second, wrong = matrix.results(cells, store)
     assert len(first.turns) == 2 and len(first.finals) == len(second.finals) == 4
     assert first.final_ms is not None and wrong.final_ms is None, "what loses too much is no candidate"
+    run_final(cells, Budget(drop=None), settings, store, Quiet())
+    anew = matrix.results(cells, store)
+    assert [len(result.finals) for result in anew] == [4, 4, 4] and anew[0].finals != first.finals, "one occasion"
+    run_final(cells, Budget(drop=1.0), settings, store, Quiet())
     monkeypatch.setattr(matrix, "CellProcess", lambda *_: pytest.fail("timed again"))
     run_final(cells, Budget(drop=1.0), settings, store, Quiet())
     run_final(cells[:1], Budget(drop=1.0), settings, tmp_path / "other", Quiet())

@@ -19,10 +19,18 @@ LONGER = 2
 
 
 def run_final(cells: Sequence[Cell], budget: Budget, settings: Settings, store: Path, progress: Progress) -> None:
-    """Time the files among `cells` that may be shipped under `budget`, as far as `store` does not hold that already."""
+    """Time the files among `cells` that may be shipped under `budget`, as far as `store` does not hold that already.
+
+    Another budget may let other files in: then all are timed anew, since times of two occasions tell nothing.
+    """
     longer = replace(settings, turns=LONGER * settings.turns, calls=LONGER * settings.calls)
+    chosen: list[list[Cell]] = []
     for about in dict.fromkeys((cell.threads, cell.batch) for cell in cells):
         block = [cell for cell in cells if (cell.threads, cell.batch) == about]
         few = [result.cell for result in finalists(matrix.results(block, store), budget)]
-        if len(few) > 1:
-            time_in_turns(few, longer, store, progress, FINALS)
+        chosen += [few] if len(few) > 1 else []
+    known = {record["cell"] for record in matrix.records(store / f"{FINALS}.jsonl")}
+    if known and known != {cell.name for few in chosen for cell in few}:
+        (store / f"{FINALS}.jsonl").unlink()
+    for few in chosen:
+        time_in_turns(few, longer, store, progress, FINALS)
