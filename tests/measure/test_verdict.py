@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from edgepress.measure.cell import Cell
-from edgepress.measure.matrix import Result
+from edgepress.measure.matrix import Result, occasion
 from edgepress.measure.verdict import Budget, finalists, judge
 
 
@@ -59,21 +59,45 @@ def test_a_budget_nobody_keeps_names_the_nearest() -> None:
     assert judge(FIELD, Budget(mj=1.0)).chosen is None, "what has no energy figure keeps no energy budget"
 
 
-def final(result: Result, ms: float) -> Result:
-    """Return the cell with the time it had among those that may be shipped."""
-    return dataclasses.replace(result, finals=[[ms / 1e3] * 3] * 2)
+def final(result: Result, ms: float, *others: Result) -> Result:
+    """Return the cell with the time it had among those that may be shipped, itself and `others`."""
+    among = occasion([one.cell for one in (result, *others)])
+    return dataclasses.replace(result, finals={among: [[ms / 1e3] * 3] * 2})
 
 
 def test_what_was_timed_again_among_few_decides() -> None:
     close = [result("ncnn", "fp32", 0.81, size=2e6), *FIELD[:2], FIELD[3], result("litert", "fp32", 1.5)]
     assert [r.ms for r in finalists(close, Budget())] == [pytest.approx(0.8), pytest.approx(0.81)]
     assert judge(close, Budget()).chosen is close[0], "equally fast, and smaller"
-    timed = [final(close[0], 0.85), *close[1:3], final(close[3], 0.7), close[4]]
+    timed = [final(close[0], 0.85, close[3]), *close[1:3], final(close[3], 0.7, close[0]), close[4]]
     assert judge(timed, Budget()).chosen is timed[3]
-    half = [final(close[0], 0.1), *close[1:]]
-    assert judge(half, Budget()).chosen is half[0]
-    slow = [final(close[0], 2.0), *close[1:]]
-    assert judge(slow, Budget()).chosen is slow[0], "times of a final count only where all that may win were in it"
+    for others in ((), (close[3],), (close[4],)):
+        slow = [final(close[0], 2.0, *others), *close[1:]]
+        assert judge(slow, Budget()).chosen is slow[0], "a final counts only where just those that may win were in it"
+
+
+def test_a_file_is_held_against_its_own_network_and_another_is_named() -> None:
+    def of(artifact: str, *found: Result) -> list[Result]:
+        return [dataclasses.replace(r, cell=dataclasses.replace(r.cell, artifact=artifact)) for r in found]
+
+    small = of("small", result("onnxruntime", "fp32", 0.1, 89.5), result("onnxruntime", "w8a8", 0.2, 89.5))
+    large = of("large", result("onnxruntime", "fp32", 1.0), result("onnxruntime", "w8a8", 0.5))
+    verdict = judge([*large, *small], Budget())
+    assert verdict.sentences[0].startswith("Ship small on onnxruntime fp32: 0.100 ms")
+    assert verdict.did_not_help == (
+        "small on onnxruntime w8a8 is 2.0x slower than FP32 on the same engine here, time goes to depthwise 61 %.",
+    )
+    edited = judge([*large[:1], *of("edited", result("onnxruntime", "w8a8", 0.5))], Budget())
+    assert "Against large in FP32 on onnxruntime: 2.0x faster, 1.0x smaller." in edited.sentences
+
+
+def test_a_drop_that_could_not_be_checked_is_said() -> None:
+    alone = [result("openvino", "w8a8", 0.5, 80.0), result("openvino", "w4a8", 0.4, 10.0)]
+    assert "not checked: no FP32 network was scored." in judge(alone, Budget()).sentences[-1]
+    assert not any("not checked" in sentence for sentence in judge(alone, Budget(drop=None)).sentences)
+    known = [dataclasses.replace(one, facts={**one.facts, "float_score": 80.5}) for one in alone]
+    verdict = judge(known, Budget())
+    assert verdict.chosen is known[0] and not any("not checked" in sentence for sentence in verdict.sentences)
 
 
 def test_a_final_has_few_files_close_to_the_fastest() -> None:

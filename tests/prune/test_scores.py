@@ -66,6 +66,25 @@ def test_taylor_and_hessian_are_the_derivatives_by_a_gate() -> None:
     torch.testing.assert_close(scored("hessian", model)[1][number], expected.square().mean(0) / 2, rtol=1e-3, atol=1e-9)
 
 
+def test_a_residual_stream_is_weighed_by_a_gate_at_all_that_take_it() -> None:
+    model = small("branches")
+    pixels, targets = images(model)
+    evidence = _evidence(model.module, model.signature, pixels, targets)
+    gate = torch.ones(len(pixels), 16, requires_grad=True)
+    takers = (model.module.inner[0], model.module.grouped, model.module.side)
+    for layer in takers:
+        layer.register_forward_pre_hook(lambda _, inputs: (inputs[0] * gate[:, :, None, None],))
+    outputs = model.module.eval()(evidence.images)
+    loss = F.cross_entropy(outputs, torch.tensor(targets), reduction="sum")
+    by_channel = torch.autograd.grad(loss, gate)[0]
+    for layer in takers:
+        layer._forward_pre_hooks.clear()
+    sites, taylor = scored("taylor", model)
+    number = next(k for k, s in enumerate(sites) if any(m.path == "stem" for m in s.members))
+    units = torch.stack([by_channel[:, list(unit)].sum(1) for unit in sites[number].units], 1)
+    torch.testing.assert_close(taylor[number], units.abs().mean(0), rtol=1e-3, atol=1e-6)
+
+
 def test_a_silent_unit_is_worth_nothing_and_goes_first() -> None:
     model = small("branches")
     with torch.no_grad():

@@ -41,6 +41,12 @@ def _channels(context: click.Context, parameter: click.Parameter, value: str | N
         raise click.BadParameter(f"{value!r} is not a list of numbers, one a channel, such as 0.49,0.48,0.45") from None
 
 
+def _most(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not value >= 0:
+        raise click.BadParameter(f"{value:g} is no number from 0 (inf: as much as you like)")
+    return None if value == float("inf") else value
+
+
 @click.command()
 @click.argument("what", nargs=-1, required=True, metavar="MODEL_OR_BUNDLE...")
 @click.option("--runtimes", callback=_names, default="", metavar="all|A,B", help="Engines; default: the bundle's own.")
@@ -55,10 +61,17 @@ def _channels(context: click.Context, parameter: click.Parameter, value: str | N
 @click.option("--calls", type=click.IntRange(30), default=300, show_default=True, help="Timed calls of each cell.")
 @click.option("--limit", type=click.FloatRange(1), default=120.0, show_default=True, help="Seconds a cell may hang.")
 @click.option("--tdp", type=click.FloatRange(0, min_open=True), help="Watts, to estimate energy that nothing counts.")
-@click.option("--drop", type=float, default=1.0, show_default=True, help="Budget: points of score.")
-@click.option("--ms", type=float, help="Budget: milliseconds.")
-@click.option("--mb", type=float, help="Budget: megabytes of the file.")
-@click.option("--mj", type=float, help="Budget: millijoules of a call.")
+@click.option(
+    "--drop",
+    type=float,
+    callback=_most,
+    default=1.0,
+    show_default=True,
+    help="Budget: points of score below the (first) FP32 network; inf: any.",
+)
+@click.option("--ms", type=float, callback=_most, help="Budget: milliseconds.")
+@click.option("--mb", type=float, callback=_most, help="Budget: megabytes of the file.")
+@click.option("--mj", type=float, callback=_most, help="Budget: millijoules of a call.")
 @click.option("--on", default="", metavar="USER@BOARD", help="Measure on another machine, by ssh.")
 @click.option("--python", default="", metavar="PATH", help="Its Python, with numpy and engines; default: install them.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder; default: in --runs.")
@@ -66,7 +79,7 @@ def _channels(context: click.Context, parameter: click.Parameter, value: str | N
 @json_option
 def command(
     what: tuple[str, ...], data: str | None, images: int, weights: str | None, mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None, drop: float, ms: float | None, mb: float | None, mj: float | None, on: str,
+    std: tuple[float, ...] | None, drop: float | None, ms: float | None, mb: float | None, mj: float | None, on: str,
     out: Path | None, runs: Path, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Measure files of a network on every engine, and say which to ship.
@@ -107,7 +120,7 @@ def command(
             if on:
                 from edgepress.measure.remote import run_there
 
-                bench = run_there(on, bench, field.judge, settings, store, progress, options["python"])
+                run_there(on, bench, field.judge, settings, store, progress, bench.environment, options["python"])
             else:
                 matrix.run(field.cells, field.judge, settings, store, progress)
                 run_final(field.cells, bench.budget, settings, store, progress)

@@ -1,5 +1,6 @@
 """What `edgepress bench` was given, turned into the cells of a matrix and what they are judged by."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgepress.core.errors import ConfigError, MissingExtraError, suggest
 
 if TYPE_CHECKING:
-    from edgepress.core.artifact import Signature
+    from edgepress.core.artifact import Program, Signature
     from edgepress.core.stage import Progress
     from edgepress.measure.cell import Cell
     from edgepress.measure.matrix import Judge, Settings
@@ -125,9 +126,9 @@ def plan(
     from edgepress.measure import environment
 
     about = {
-        "what": [[one.text, *_prints(one)] for one in given],
-        "source": asdict(source),
-        "data": data,
+        "what": [[one.text, *_prints(one.folder)] for one in given],
+        "source": [asdict(source), *_prints(Path(source.weights) if source.weights else None)],
+        "data": [data, *_prints(Path(data) if data else None, everything=True)],
         "images": images,
         "wanted": asdict(wanted),
         "settings": asdict(settings),
@@ -137,13 +138,16 @@ def plan(
     return json.loads(json.dumps(about))
 
 
-def _prints(given: Given) -> list[str]:
-    """Return the names, sizes and dates of the files of a network."""
-    if given.folder is None:
+def _prints(path: Path | None, everything: bool = False) -> list[str]:
+    """Return the names, sizes and dates of the files that a network is (or of all) in a folder, or of one file; an
+    empty list where `path` is a name for something else. Of many files it is a digest."""
+    if path is None or not path.exists():
         return []
     kinds = (".onnx", ".packed", ".safetensors", ".json", ".bin")
-    files = sorted(path for path in given.folder.rglob("*") if path.suffix in kinds and path.is_file())
-    return [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+    files = sorted(f for f in path.rglob("*") if (everything or f.suffix in kinds) and f.is_file())
+    about = [(file, file.stat()) for file in (files if path.is_dir() else [path])]
+    told = [f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in about]
+    return [hashlib.sha256("\n".join(told).encode()).hexdigest()] if everything else told
 
 
 def check(given: list[Given], source: Source, data: str | None, wanted: "Wanted") -> None:
@@ -164,6 +168,7 @@ def prepare(
     progress: "Progress",
 ) -> Field:  # fmt: skip
     """Make every file that is wanted and not there yet; return the cells, and what to judge them by."""
+    from edgepress.cli.targets import load_program
     from edgepress.measure import prepare as making
     from edgepress.tasks.base import tasks
 
@@ -174,14 +179,14 @@ def prepare(
     with making.Workshop(store) as shop:
         for one in given:
             if not one.is_model:
-                cells, signature = _bundle(one, data, wanted, shop, runs)
-                found.cells += cells
-                signatures.append(signature)
+                program, folder = load_program(one.text, runs)
+                signatures.append(_alike(given[0], signatures, one, program.signature, data))
+                found.cells += _bundle(one, program, folder, data, wanted, shop)
                 continue
             assert data is not None, "checked"
             folder = one.folder or build(one, source, data, store, progress)
             signature, precision = _about(folder)
-            signatures.append(signature)
+            signatures.append(_alike(given[0], signatures, one, signature, data))
             paths = _images(store, data, signature)
             networks = making.networks_of(one.name, folder, precision, paths["calibration"], formats(), wanted, shop)
             models[one.name], layers[one.name] = networks, making.layer_names(one.name, folder, shop)
@@ -229,21 +234,35 @@ def formats() -> list[str]:
     return sorted(known, key=lambda name: (not name.startswith("pt2"), not name.startswith("onnx"), name))
 
 
+def _alike(first: Given, known: "list[Signature]", one: Given, signature: "Signature", data: str | None) -> "Signature":
+    """Return `signature`; raise `ConfigError` where `data` cannot score it together with that of the first network."""
+    if data is not None and known:
+        told = {
+            "task": lambda of: of.task,
+            "image shape": lambda of: "x".join(str(side) for side in of.input.shape),
+            "classes": lambda of: of.labels,
+        }
+        for what, of in told.items():
+            if of(known[0]) != of(signature):
+                a, b = (f" ({of(each)})" if what != "classes" else "" for each in (known[0], signature))
+                raise ConfigError(
+                    f"{one.text!r}{b} has another {what} than {first.text!r}{a}, in which --data is read:"
+                    " bench them one by one"
+                )
+    return signature
+
+
 def _bundle(
-    given: Given, data: str | None, wanted: "Wanted", shop: "Workshop", runs: Path
-) -> "tuple[list[Cell], Signature]":
-    from edgepress.cli.targets import load_program
+    given: Given, program: "Program", folder: Path, data: str | None, wanted: "Wanted", shop: "Workshop"
+) -> "list[Cell]":
     from edgepress.measure.prepare import from_bundle
 
-    program, folder = load_program(given.text, runs)
     gate, able = None, list[str]()
     if data and wanted.runtimes:
         from edgepress.export.convert import conversions
 
         gate, able = _images(shop.store, data, program.signature)["gate"], list(conversions)
-    return from_bundle(given.name, folder, program.runtime, program.precision, gate, able, wanted, shop), (
-        program.signature
-    )
+    return from_bundle(given.name, folder, program.runtime, program.precision, gate, able, wanted, shop)
 
 
 def _judge(

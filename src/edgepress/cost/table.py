@@ -17,6 +17,7 @@ LayerClock = Callable[[Shape, int, int, int, int], float]
 STEPS = (1, 2, 4, 8, 16, 32)
 PROBE = Shape("conv", 16, 16, (3, 3), (1, 1), (1, 1), (1, 1))
 WIDE = 64
+ROUNDS = 3
 
 
 class LatencyTable:
@@ -68,11 +69,15 @@ class LatencyTable:
         return self._times[key]
 
     def _measure_step(self) -> int:
-        """Return the smallest number of channels that, taken from a layer, gives at least half its share of time."""
+        """Return the smallest number of channels that, taken from a layer, gives at least half its share of time, as
+        every larger one does. All are timed in turns, a few times: the answer is kept."""
         if "step" not in self._times:
-            full = self._at(PROBE, WIDE, WIDE)
-            works = (s for s in STEPS if self._at(PROBE, WIDE, WIDE - s) <= full * (1 - 0.5 * s / WIDE))
-            self._times["step"] = next(works, STEPS[0])
+            widths = [WIDE, *(WIDE - step for step in STEPS)]
+            rounds = [[self._clock(PROBE, WIDE, w, self._threads, self._batch) for w in widths] for _ in range(ROUNDS)]
+            full, *less = (min(times) for times in zip(*rounds, strict=True))
+            works = [time <= full * (1 - 0.5 * step / WIDE) for step, time in zip(STEPS, less, strict=True)]
+            self._times["step"] = next((step for k, step in enumerate(STEPS) if all(works[k:])), STEPS[0])
+            self._fresh += 1
         return int(self._times["step"])
 
     def _read(self) -> dict[str, float]:

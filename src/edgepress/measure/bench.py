@@ -37,9 +37,9 @@ class Bench:
 
     @classmethod
     def begun(cls, name: str, command: str, data: str, budget: Budget, on: str = "") -> "Bench":
-        """Return one that begins now, on this machine unless told otherwise, and has no cells yet."""
+        """Return one that begins now and has no cells yet; another machine has yet to say what it is."""
         date = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        return cls(name, command, date, data, budget, on, environment=environment.environment())
+        return cls(name, command, date, data, budget, on, environment={} if on else environment.environment())
 
     def of(self, cells: Sequence[Cell], score: str, labels: tuple[str, ...]) -> "Bench":
         """Return it with its cells."""
@@ -67,7 +67,8 @@ def save_bench(bench: Bench, store: Path) -> None:
     for cell in plain["cells"]:
         cell["folder"] = None if cell["folder"] is None else str(cell["folder"])
     write_json(store / BENCH, plain)
-    about = {name: bench.environment[name] for name in ("machine", "versions") if name in bench.environment}
+    told = {"machine": bench.on, "versions": ""} | bench.environment if bench.on else bench.environment
+    about = {name: told[name] for name in ("machine", "versions") if name in told}
     write_rows(store / "rows.jsonl", rows(bench.results(store), bench.score, bench.command, **about))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from edgepress.core.errors import EdgepressError
 from edgepress.runtime.batches import last_line
@@ -60,6 +60,9 @@ class Helper:
 
     `ask` raises `CellError` with the reason where the process crashed, hung for `limit` seconds or refused.
     """
+
+    hint: ClassVar[str] = ""
+    """What to do about one that hung."""
 
     def __init__(self, module: str, words: Sequence[str], limit: float, threads: int = 1) -> None:
         self._limit = limit
@@ -117,7 +120,8 @@ class Helper:
             ready, _, _ = select.select([handle], [], [], max(0.0, until - time.monotonic()))
             if not ready:
                 self._process.kill()
-                raise CellError(f"gave no answer in {limit:g} s and was ended")
+                self._process.wait()  # so that `over` knows
+                raise CellError(f"gave no answer in {limit:g} s and was ended{self.hint}")
             part = os.read(handle, 1 << 20)
             if not part:
                 raise CellError(self._ended())
@@ -139,6 +143,8 @@ class Helper:
 class CellProcess(Helper):
     """The process of one cell, which answers what `worker.Worker` does; `started` holds its load time, first prediction
     and memory."""
+
+    hint = "; --limit allows more"
 
     def __init__(self, cell: Cell, limit: float) -> None:
         if cell.folder is None:

@@ -4,11 +4,12 @@ Readers take `root`, so that recorded trees of real boards can be read in tests.
 after; a sensor of power (INA3221, hwmon, battery, NVML) is sampled in between.
 """
 
+import contextlib
 import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from edgepress.core.errors import EdgepressError
 ROOT = Path("/")
 EVERY = 0.02
 """Seconds between two samples of a sensor of power."""
+
+
+class EnergyError(EdgepressError):
+    """Why a reader gave no figure, in one line."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Reader(ABC):
 
     @abstractmethod
     def measure(self, work: Callable[[], object]) -> Energy:
-        """Do `work` and return what it took, the rest of the machine included."""
+        """Do `work` and return what it took, the rest of the machine included. Raises `EnergyError`."""
 
 
 class Rapl(Reader):
@@ -52,8 +57,9 @@ class Rapl(Reader):
         self._zones = [
             zone
             for zone in sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
-            # Packages (and the memory beside them), not their parts, which the package counts already.
-            if zone.name.count(":") == 1 or _text(zone / "name") == "dram"
+            # Packages (and the memory beside them), not their parts, which the package counts already, and not the
+            # whole platform, which counts the package.
+            if (zone.name.count(":") == 1 and _text(zone / "name") != "psys") or _text(zone / "name") == "dram"
         ]
 
     def reason(self) -> str | None:
@@ -80,7 +86,8 @@ class Rapl(Reader):
         return Energy(total / 1e6, seconds, self.name)
 
     def _read(self, zone: Path) -> int:
-        return int((zone / "energy_uj").read_text())
+        with _read_or_told():
+            return int((zone / "energy_uj").read_text())
 
 
 def wrapped(before: int, after: int, most: int) -> int:
@@ -96,12 +103,18 @@ class Power(Reader):
         """Return the power drawn now."""
 
     def measure(self, work: Callable[[], object]) -> Energy:
-        """Do `work` and return mean power times seconds."""
-        samples, over = [self.watts()], threading.Event()
+        """Do `work` and return mean power times seconds. Raises `EnergyError` where the sensor cannot be read."""
+        samples, failed, over = list[float](), list[EnergyError](), threading.Event()
 
         def sample() -> None:
-            while not over.wait(EVERY):
-                samples.append(self.watts())
+            try:
+                with _read_or_told():
+                    while True:
+                        samples.append(self.watts())
+                        if over.wait(EVERY):
+                            return
+            except EnergyError as error:
+                failed.append(error)
 
         thread = threading.Thread(target=sample, daemon=True)
         began = time.perf_counter()
@@ -112,7 +125,8 @@ class Power(Reader):
             seconds = time.perf_counter() - began
             over.set()
             thread.join()
-        samples.append(self.watts())
+        if failed:
+            raise failed[0]
         return Energy(sum(samples) / len(samples) * seconds, seconds, self.name)
 
 
@@ -165,6 +179,8 @@ class Hwmon(Power):
         for device in sorted((root / "sys/class/hwmon").glob("hwmon*")):
             if _text(device / "name") in ("ina3221", "amdgpu", "i915", "xe", "nouveau"):
                 continue  # rails have their own reader; a graphics card does not feed the processor
+            if (device / "device/type").exists():
+                continue  # a battery or a charger, which tells what goes in, too
             first = [*sorted(device.glob("power[0-9]*_input")), *sorted(device.glob("power[0-9]*_average"))]
             self._paths += first[:1]
 
@@ -253,6 +269,15 @@ def estimate(cpu_seconds: float, seconds: float, tdp: float, cores: int) -> Ener
     if tdp <= 0 or cores < 1:
         raise EdgepressError(f"a TDP must be above 0 watts and there is at least one core, got {tdp:g} W and {cores}")
     return Energy(cpu_seconds * tdp / cores, seconds, f"estimate from CPU time, {tdp:g} W TDP", estimate=True)
+
+
+@contextlib.contextmanager
+def _read_or_told() -> Iterator[None]:
+    """Turn what reading a sensor may raise into an `EnergyError`."""
+    try:
+        yield
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise EnergyError(f"the sensor cannot be read: {error}") from None
 
 
 def _text(path: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgepress.core.stage import Progress
 from edgepress.measure import matrix
 from edgepress.measure.cell import Cell
-from edgepress.measure.matrix import FINALS, Settings, time_in_turns
+from edgepress.measure.matrix import Settings, time_in_turns
 from edgepress.measure.verdict import Budget, finalists
 
 LONGER = 2
@@ -24,13 +24,8 @@ def run_final(cells: Sequence[Cell], budget: Budget, settings: Settings, store: 
     Another budget may let other files in: then all are timed anew, since times of two occasions tell nothing.
     """
     longer = replace(settings, turns=LONGER * settings.turns, calls=LONGER * settings.calls)
-    chosen: list[list[Cell]] = []
     for about in dict.fromkeys((cell.threads, cell.batch) for cell in cells):
         block = [cell for cell in cells if (cell.threads, cell.batch) == about]
         few = [result.cell for result in finalists(matrix.results(block, store), budget)]
-        chosen += [few] if len(few) > 1 else []
-    known = {record["cell"] for record in matrix.records(store / f"{FINALS}.jsonl")}
-    if known and known != {cell.name for few in chosen for cell in few}:
-        (store / f"{FINALS}.jsonl").unlink()
-    for few in chosen:
-        time_in_turns(few, longer, store, progress, FINALS)
+        if len(few) > 1:
+            time_in_turns(few, longer, store, progress, final=True)

@@ -6,6 +6,7 @@ started to be timed, `turns.jsonl` one per cell and turn, `finals.jsonl` the sam
 """
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -70,9 +71,10 @@ class Judge:
 class Result:
     """What is known of a cell. Milliseconds, megabytes (10^6 bytes), millijoules per call, percent; None where unknown.
 
-    `error` says why the cell is empty. `turns` are the seconds of each timed call, turn by turn, `finals` those of the
-    calls among the few files that may be shipped. `layers` is what
-    `profile.profile` found, `files` what `profile.layer_files` did, `wrong` what `mistakes.mistakes` did.
+    `error` says why the cell is empty, `energy_source` where its energy is from or why it has none. `turns` are the
+    seconds of each timed call, turn by turn, `finals` those of the calls among the few files that may be shipped, by
+    `occasion`. `layers` is what `profile.profile` found, `files` what `profile.layer_files` did, `wrong` what
+    `mistakes.mistakes` did.
     """
 
     cell: Cell
@@ -83,12 +85,11 @@ class Result:
     files: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     wrong: dict[str, Any] = field(default_factory=dict[str, Any])
     turns: list[list[float]] = field(default_factory=list[list[float]])
-    finals: list[list[float]] = field(default_factory=list[list[float]])
+    finals: dict[str, list[list[float]]] = field(default_factory=dict[str, list[list[float]]])
 
-    @property
-    def final_ms(self) -> float | None:
-        """The median latency among the few files that may be shipped, in milliseconds."""
-        seconds = [second for turn in self.finals for second in turn]
+    def final_ms(self, among: str) -> float | None:
+        """The median latency on the `occasion` on which those files were timed once more, in milliseconds."""
+        seconds = [second for turn in self.finals.get(among, []) for second in turn]
         return Timing(np.array(seconds)).ms(0.5) if seconds else None
 
     @property
@@ -141,8 +142,9 @@ def run(cells: Sequence[Cell], judge: Judge | None, settings: Settings, store: P
             if record.get("error"):
                 progress.say(f"{cell.name}: {record['error']}")
     good = [cell for cell in cells if not known[cell.name].get("error")]
-    for group in groups(good, {name: record["facts"]["peak_rss"] for name, record in known.items() if record["facts"]}):
-        time_in_turns(group, settings, store, progress)
+    together = groups(good, {name: record["facts"]["peak_rss"] for name, record in known.items() if record["facts"]})
+    for number, group in enumerate(together):
+        time_in_turns(group, settings, store, progress, number * settings.turns)
 
 
 def check(cell: Cell, judge: Judge | None, images: Path, settings: Settings, reader: Any) -> dict[str, Any]:
@@ -154,7 +156,9 @@ def check(cell: Cell, judge: Judge | None, images: Path, settings: Settings, rea
             facts["bytes"] = bytes_of(cell)
             if judge is not None:
                 to = images.with_name("outputs.npy")
-                seen = process.ask("outputs", images=str(images), to=str(to))
+                seen: dict[str, Any] = {"left": 1}
+                while seen["left"]:
+                    seen = process.ask("outputs", images=str(images), to=str(to), seconds=settings.limit / 4)
                 if seen["not_finite"]:
                     count, of = seen["not_finite"], seen["images"]
                     raise CellError(f"gives values that are not finite for {count} of {of} images")
@@ -164,9 +168,9 @@ def check(cell: Cell, judge: Judge | None, images: Path, settings: Settings, rea
                 record["wrong"] = mistakes(judge.task, outputs, judge.targets, judge.classes, other)
             parts = process.ask("parts")
             facts["pre_post_share"] = 100 * (parts["pre"] + parts["post"]) / max(sum(parts.values()), 1e-9)
-            used, source = joules(process, settings, reader, cell.device)
+            used, record["energy_source"] = joules(process, settings, reader, cell.device)
             if used is not None:
-                facts["energy"], record["energy_source"] = used * 1e3, source
+                facts["energy"] = used * 1e3
             if settings.profile:
                 found = process.ask("profile")
                 names = judge.layers.get(cell.artifact, []) if judge is not None else []
@@ -208,6 +212,10 @@ def scores(cell: Cell, outputs: Array, judge: Judge) -> dict[str, float]:
     meter = task.meter(judge.classes)
     meter.update(outputs, judge.targets)
     found = {"score": float(meter.result()[task.main]), "images": float(len(outputs))}
+    if (whole := f"{cell.artifact} fp32") in judge.references:
+        meter = task.meter(judge.classes)
+        meter.update(judge.references[whole], judge.targets)
+        found["float_score"] = float(meter.result()[task.main])
     for name, network in (("parity", network_of(cell)), ("agreement", f"{cell.artifact} fp32")):
         if network in judge.references:
             found[name] = float(task.agreement(judge.references[network], outputs))
@@ -223,27 +231,33 @@ def network_of(cell: Cell) -> str:
 def joules(
     process: CellProcess, settings: Settings, reader: energy.Reader | None, device: str = "cpu"
 ) -> tuple[float | None, str]:
-    """Return the joules of one call and their source; None where nothing tells. Processor time says nothing about what
-    a graphics card drew, so only what runs on the processor is estimated."""
+    """Return the joules of one call and their source; None, and why, where nothing tells. Processor time says nothing
+    about what a graphics card drew, so only what runs on the processor is estimated."""
     done: dict[str, Any] = {}
 
     def work() -> None:
         done.update(process.ask("loop", seconds=settings.energy_seconds))
 
     if reader is not None:
-        used = reader.measure(work)
+        try:
+            used = reader.measure(work)
+        except energy.EnergyError as error:
+            return None, f"{reader.name}: {error}"
     elif settings.tdp and device == "cpu":
         work()
-        used = energy.estimate(done["cpu"], done["seconds"], settings.tdp, environment.physical_cores())
+        every = environment.physical_cores(cpus=range(os.cpu_count() or 1))
+        used = energy.estimate(done["cpu"], done["seconds"], settings.tdp, every)
     else:
         return None, ""
+    if used.joules <= 0:
+        return None, f"{used.source} counted nothing"
     return used.joules / done["calls"], used.source
 
 
 def groups(cells: Sequence[Cell], memory: dict[str, float]) -> list[list[Cell]]:
     """Return which cells are alive together: the same threads and batch, in half of the machine's memory.
 
-    The first cell of a kind is in every group, so that all of them can be held against it.
+    The first cell of a kind is timed in every group, so that all of them can be held against it.
     """
     room = max(environment.memory_bytes() / 2e6, 1000.0)
     made: list[list[Cell]] = []
@@ -259,12 +273,21 @@ def groups(cells: Sequence[Cell], memory: dict[str, float]) -> list[list[Cell]]:
     return made
 
 
+def occasion(cells: Iterable[Cell]) -> str:
+    """Return what tells the times of these cells among each other from those among others."""
+    return " | ".join(sorted(cell.name for cell in cells))
+
+
 def time_in_turns(
-    cells: Sequence[Cell], settings: Settings, store: Path, progress: Progress, file: str = TURNS
+    cells: Sequence[Cell], settings: Settings, store: Path, progress: Progress, begin: int = 0, final: bool = False
 ) -> None:
-    """Time `cells` against each other, A B C C B A, and write down each turn in `file`; a cell that fails falls out."""
-    done = {(record["turn"], record["cell"]) for record in records(store / f"{file}.jsonl")}
-    missing = [turn for turn in range(settings.turns) if any((turn, cell.name) not in done for cell in cells)]
+    """Time `cells` against each other, A B C C B A, and write down each turn, the first as number `begin`; a cell that
+    fails falls out. Only within a turn did cells meet the same machine."""
+    file, among = (FINALS, {"among": occasion(cells)}) if final else (TURNS, {})
+    kept = [record for record in records(store / f"{file}.jsonl") if among.items() <= record.items()]
+    done = {(record["turn"], record["cell"]) for record in kept}
+    turns = range(begin, begin + settings.turns)
+    missing = [turn for turn in turns if any((turn, cell.name) not in done for cell in cells)]
     if not missing:
         return
     alive: dict[str, CellProcess] = {}
@@ -276,7 +299,7 @@ def time_in_turns(
             except CellError as error:
                 fail(cell, error, store, progress)
                 continue
-            if file == TURNS:
+            if not final:
                 about = {name: process.started[name] for name in STARTED}
                 append(store / "started.jsonl", {"cell": cell.name, "facts": about})
         for turn in progress.track(missing, len(missing), f"timing {len(cells)} cells"):
@@ -290,7 +313,8 @@ def time_in_turns(
                     alive.pop(cell.name).close()
                     fail(cell, error, store, progress)
                 else:
-                    append(store / f"{file}.jsonl", {"turn": turn, "cell": cell.name, "seconds": timed["seconds"]})
+                    record = {"turn": turn, "cell": cell.name, "seconds": timed["seconds"], **among}
+                    append(store / f"{file}.jsonl", record)
     finally:
         for process in alive.values():
             process.close()
@@ -306,25 +330,33 @@ def results(cells: Iterable[Cell], store: Path) -> list[Result]:
     """Return what `store` holds of `cells`, in their order; a cell that was not reached has no facts."""
     checked = {record["cell"]: record for record in records(store / "checked.jsonl")}
     started = {record["cell"]: record["facts"] for record in records(store / "started.jsonl")}
-    timed = {file: _turns(store / f"{file}.jsonl") for file in (TURNS, FINALS)}
+    turns, finals = (records(store / f"{file}.jsonl") for file in (TURNS, FINALS))
+    timed = _turns(turns)
+    again = {among: _turns(of) for among, of in _by(finals, "among").items()}
     found: list[Result] = []
     for cell in cells:
         record = checked.get(cell.name, {"error": cell.reason or "not reached"})
         about = {name: value for name, value in record.items() if name != "cell"}
         if about.get("facts"):
             about["facts"] = {**about["facts"], **started.get(cell.name, {})}
-        for file, turns in timed.items():
-            about[file] = [] if about.get("error") else turns.get(cell.name, [])
+        if not about.get("error"):
+            about["turns"] = timed.get(cell.name, [])
+            about["finals"] = {among: of[cell.name] for among, of in again.items() if cell.name in of}
         found.append(Result(cell, **about))
     return found
 
 
-def _turns(path: Path) -> dict[str, list[list[float]]]:
+def _turns(found: Iterable[dict[str, Any]]) -> dict[str, list[list[float]]]:
     """Return the seconds of the calls of each cell, turn by turn; a turn without it is empty."""
-    found: dict[str, dict[int, list[float]]] = {}
-    for record in records(path):
-        found.setdefault(record["cell"], {})[record["turn"]] = record["seconds"]
-    return {name: [mine.get(turn, []) for turn in range(max(mine) + 1)] for name, mine in found.items()}
+    by_cell = {name: {one["turn"]: one["seconds"] for one in of} for name, of in _by(found, "cell").items()}
+    return {name: [mine.get(turn, []) for turn in range(max(mine) + 1)] for name, mine in by_cell.items()}
+
+
+def _by(found: Iterable[dict[str, Any]], key: str) -> dict[str, list[dict[str, Any]]]:
+    sorted_: dict[str, list[dict[str, Any]]] = {}
+    for record in found:
+        sorted_.setdefault(record.get(key, ""), []).append(record)
+    return sorted_
 
 
 def records(path: Path) -> list[dict[str, Any]]:

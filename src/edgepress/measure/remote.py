@@ -6,6 +6,7 @@ matrix at the record.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,8 +48,16 @@ ATTEMPTS, PAUSE, LONGEST = 10, 1.0, 30.0
 ENGINES = {"openvino": "openvino", "litert": "ai-edge-litert", "ncnn": "ncnn"}
 """What has to be installed to run files of an engine; converters stay here."""
 
-BUSY = 8
-"""What `there` exits with while the process before it has not noticed that its link is gone."""
+BUSY, PATIENCE = 8, 1200.0
+"""What `there` exits with while the process before it has not noticed that its link is gone; how many seconds that may
+take: where a network just vanishes, TCP gives up after a quarter of an hour."""
+
+JOB = "job.json"
+"""The file that says what to measure."""
+
+
+class BusyError(ConnectionError):
+    """The process of a broken link is still at it."""
 
 
 class LinkError(EdgepressError):
@@ -129,23 +138,31 @@ def _deliver(process: subprocess.Popen[bytes], files: Mapping[str, Path]) -> int
 
 
 def run_there(
-    to: str, bench: Bench, judge: Judge | None, settings: Settings, store: Path, progress: Progress, python: str = ""
-) -> Bench:
-    """Measure the cells of `bench` on the machine `to`; their records end up in `store`. Returns `bench` with that
-    machine's environment.
+    to: str, bench: Bench, judge: Judge | None, settings: Settings, store: Path, progress: Progress,
+    environment: dict[str, str], python: str = "",
+) -> None:  # fmt: skip
+    """Measure the cells of `bench` on the machine `to`; their records end up in `store`, what that machine is in
+    `environment`, as soon as it has said so.
 
     `python` is an interpreter there that has numpy and the engines; without it an environment is made. Raises
     `LinkError` where the machine cannot be reached or cannot do it.
     """
-    link, folder = Link(to), f".cache/edgepress/{store.name}"
-    files = job_files(bench, judge, settings, store)
+    link, files = Link(to), job_files(bench, judge, settings, store)
+    folder = f".cache/edgepress/{store.absolute().name}-{job_key(files)}"
     sent = patiently(lambda: link.send(files, folder, python or "python3"), progress, first=True)
     progress.say(f"{to}: {sent / 1e6:.1f} MB copied")
     python = patiently(lambda: install(link, bench, folder, python, progress), progress)
     command = f"cd {shlex.quote(folder)} && PYTHONPATH=site exec {python} -m edgepress.measure.there ."
-    environment: dict[str, str] = {}
     patiently(lambda: _listen(link, command, store, progress, environment), progress)
-    return replace(bench, environment=environment)
+
+
+def job_key(files: Mapping[str, Path]) -> str:
+    """Return what tells the records of these files and settings from those of others, whatever budget they are held
+    against: they lie in a folder of that name, and another matrix in another."""
+    job = json.loads(files[JOB].read_bytes())
+    parts = [[name, sha256(path)] for name, path in files.items() if name != JOB and not name.endswith(".whl")]
+    told = json.dumps([{key: value for key, value in job.items() if key != "budget"}, parts], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def job_files(bench: Bench, judge: Judge | None, settings: Settings, store: Path) -> dict[str, Path]:
@@ -173,9 +190,9 @@ def job_files(bench: Bench, judge: Judge | None, settings: Settings, store: Path
             files[f"reference-{number}.npy"] = store / "there" / f"reference-{number}.npy"
         files |= {name: store / name for name in ("test.npy", "targets.npy")}
     job = {"cells": cells, "settings": asdict(settings), "judge": about, "budget": asdict(bench.budget)}
-    write_bytes(store / "there" / "job.json", json.dumps(job).encode())
+    write_bytes(store / "there" / JOB, json.dumps(job).encode())
     wheel = write_wheel(store / "there")
-    return {"job.json": store / "there" / "job.json", wheel.name: wheel, **files}
+    return {JOB: store / "there" / JOB, wheel.name: wheel, **files}
 
 
 def install(link: Link, bench: Bench, folder: str, python: str, progress: Progress) -> str:
@@ -202,19 +219,21 @@ def install(link: Link, bench: Bench, folder: str, python: str, progress: Progre
 
 def patiently(work: Callable[[], T], progress: Progress, first: bool = False) -> T:
     """Return what `work` does, again where the link breaks; the `first` time a machine must answer at once."""
-    pause = PAUSE
-    for attempt in range(1, ATTEMPTS + 1):
+    pause, attempt, until = PAUSE, 1, time.monotonic() + PATIENCE
+    while True:
         try:
             return work()
         except ConnectionError as error:
             if first and attempt == 1 and _hopeless(str(error)):
                 raise LinkError(f"no connection: {error}; try the same with `ssh` by hand") from None
-            if attempt == ATTEMPTS:
-                raise LinkError(f"the link broke {ATTEMPTS} times: {error}; the same command goes on") from None
-            progress.say(f"the link broke ({error}); again in {pause:g} s")
+            busy = isinstance(error, BusyError)
+            if time.monotonic() > until if busy else attempt == ATTEMPTS:
+                how = f"after {PATIENCE / 60:.0f} minutes" if busy else f"the link broke {ATTEMPTS} times"
+                raise LinkError(f"{how}: {error}; the same command goes on") from None
+            progress.say(f"{'waiting' if busy else 'the link broke'} ({error}); again in {pause:g} s")
+            attempt += not busy
             time.sleep(pause)
             pause = min(2 * pause, LONGEST)
-    raise AssertionError("the loop returns or raises")
 
 
 def _listen(link: Link, command: str, store: Path, progress: Progress, environment: dict[str, str]) -> None:
@@ -239,7 +258,7 @@ def _listen(link: Link, command: str, store: Path, progress: Progress, environme
         if done:
             return
         if code == BUSY:
-            raise ConnectionError(last_line(text))
+            raise BusyError(last_line(text))
         link.check(code, text)
         raise ConnectionError("the other end fell silent")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgepress.measure.cell import EAGER
-from edgepress.measure.matrix import Result, speedup
+from edgepress.measure.matrix import Result, occasion, speedup
 from edgepress.measure.tables import ms_text, percent, size_text
 
 TORCH = (EAGER, "pt2")
@@ -23,8 +23,8 @@ SLOWER = 0.97
 
 @dataclass(frozen=True)
 class Budget:
-    """The most a file may cost: `drop` points of score against the float network, milliseconds, MB, millijoules; None
-    where anything goes."""
+    """The most a file may cost: `drop` points of score against the float network (the first that is named, if there are
+    several), milliseconds, MB, millijoules; None where anything goes."""
 
     drop: float | None = 1.0
     ms: float | None = None
@@ -69,13 +69,17 @@ def judge(results: Sequence[Result], budget: Budget) -> Verdict:
     if not few:
         files = [result for result in good if result.cell.runtime != EAGER]
         return Verdict(None, _nothing_fits(files or good, budget, best), tuple(_did_not_help(good)))
-    times = [result.final_ms for result in few]
+    among = occasion([result.cell for result in few])
+    times = [result.final_ms(among) for result in few]
     if None in times:
         times = [result.ms for result in few]
     pairs = [(result.facts["bytes"], ms or 0.0, result) for result, ms in zip(few, times, strict=True)]
     fastest = min(ms for _, ms, _ in pairs)
     chosen = min((pair for pair in pairs if pair[1] <= EQUAL * fastest), key=lambda pair: pair[:2])[2]
-    return Verdict(chosen, tuple(_sentences(chosen, good, best)), tuple(_did_not_help(good)))
+    sentences = _sentences(chosen, good, best)
+    if budget.drop is not None and (best is None or "score" not in chosen.facts):
+        sentences.append("Whether it loses accuracy was not checked: no FP32 network was scored.")
+    return Verdict(chosen, tuple(sentences), tuple(_did_not_help(good)))
 
 
 def finalists(results: Sequence[Result], budget: Budget) -> list[Result]:
@@ -87,15 +91,19 @@ def finalists(results: Sequence[Result], budget: Budget) -> list[Result]:
 
 
 def float_score(results: Sequence[Result]) -> float | None:
-    """Return the score of the float network: PyTorch's, else the first of any engine; None where none was scored."""
+    """Return the score of the float network: PyTorch's, else the first of any engine, else what the network itself
+    answered when files were made of it; None where none was scored."""
     plain = [result for result in results if result.cell.precision == "fp32" and "score" in result.facts]
     of_torch = [result for result in plain if result.cell.runtime in TORCH]
-    return next((result.facts["score"] for result in [*of_torch, *plain]), None)
+    found = [result.facts["score"] for result in [*of_torch, *plain]]
+    return next(iter([*found, *(r.facts["float_score"] for r in results if "float_score" in r.facts)]), None)
 
 
-def title(result: Result) -> str:
-    """Return a cell as people say it: "OpenVINO w8a8"."""
-    return f"{result.cell.runtime} {result.cell.precision}"
+def title(result: Result, beside: Sequence[Result] = ()) -> str:
+    """Return a cell as people say it: "openvino w8a8", with its network where those `beside` it are of others."""
+    kind = f"{result.cell.runtime} {result.cell.precision}"
+    several = {other.cell.artifact for other in beside} - {result.cell.artifact}
+    return f"{result.cell.artifact} on {kind}" if several else kind
 
 
 def _sentences(chosen: Result, good: Sequence[Result], best: float | None) -> list[str]:
@@ -105,17 +113,18 @@ def _sentences(chosen: Result, good: Sequence[Result], best: float | None) -> li
         parts.append(f"{percent(facts['score'])} %" + (f" ({facts['score'] - best:+.2f})" if best is not None else ""))
     if "energy" in facts:
         parts.append(f"{facts['energy']:.3g} mJ" + (" (estimate)" if chosen.estimated else ""))
-    found = [f"Ship {title(chosen)}: {', '.join(parts)}."]
+    found = [f"Ship {title(chosen, good)}: {', '.join(parts)}."]
     if chosen.cell.folder is not None:
         found.append(f"It lies in {chosen.cell.folder}.")
     own = chosen.cell.runtime
     for what, before in (
-        ("FP32 PyTorch", next(filter(None, (_find(good, name, "fp32") for name in TORCH)), None)),
-        (f"FP32 on {own}", _find(good, own, "fp32") if own not in TORCH else None),
+        ("FP32 PyTorch", next(filter(None, (_float(good, chosen, name) for name in TORCH)), None)),
+        (f"FP32 on {own}", _float(good, chosen, own) if own not in TORCH else None),
     ):
         if before is not None and before is not chosen and (factor := speedup(before, chosen)):
             size = before.facts["bytes"] / max(facts["bytes"], 1)
-            found.append(f"Against {what}: {_times(factor)}, {size:.1f}x smaller.")
+            which = f"{before.cell.artifact} in " if before.cell.artifact != chosen.cell.artifact else ""
+            found.append(f"Against {which}{what}: {_times(factor)}, {size:.1f}x smaller.")
     if chosen.restless and chosen.timing:
         found.append(
             f"The machine was restless (p10 to p90 {chosen.timing.spread:.0f} %): measure again when it is quiet."
@@ -130,14 +139,17 @@ def _did_not_help(good: Sequence[Result]) -> list[str]:
     """Return a line for every smaller arithmetic that is slower than FP32 on the same engine."""
     found: list[str] = []
     for result in good:
-        before = _find(good, result.cell.runtime, "fp32")
-        if before is None or before is result:
+        before = _float(good, result, result.cell.runtime)
+        if before is None or before is result or result.cell.precision == "fp32":
             continue
         factor = speedup(before, result)
         if factor is not None and factor < SLOWER:
             slow = "; ".join(f"{kind} {share:.0f} %" for kind, share in _kinds(result)[:3])
             where = f", time goes to {slow}" if slow else ""
-            found.append(f"{title(result)} is {1 / factor:.1f}x slower than FP32 on the same engine here{where}.")
+            of = f" of {before.cell.artifact}" if before.cell.artifact != result.cell.artifact else ""
+            found.append(
+                f"{title(result, good)} is {1 / factor:.1f}x slower than FP32{of} on the same engine here{where}."
+            )
     return found
 
 
@@ -158,12 +170,16 @@ def _nothing_fits(good: Sequence[Result], budget: Budget, best: float | None) ->
     nearest = min(good, key=lambda result: (len(budget.broken(result, best)), result.ms))
     return (
         "No file keeps the budget.",
-        f"The nearest is {title(nearest)}: {'; '.join(budget.broken(nearest, best))}.",
+        f"The nearest is {title(nearest, good)}: {'; '.join(budget.broken(nearest, best))}.",
     )
 
 
-def _find(results: Sequence[Result], runtime: str, precision: str) -> Result | None:
-    return next((r for r in results if (r.cell.runtime, r.cell.precision) == (runtime, precision)), None)
+def _float(results: Sequence[Result], of: Result, runtime: str) -> Result | None:
+    """Return the FP32 cell of the network of `of` on an engine; where it has none (the file of an edited network, named
+    beside that of the whole one), the first."""
+    found = [r for r in results if (r.cell.runtime, r.cell.precision) == (runtime, "fp32")]
+    own = [r for r in found if r.cell.artifact == of.cell.artifact]
+    return next(iter([*own, *found]), None)
 
 
 def _times(factor: float) -> str:

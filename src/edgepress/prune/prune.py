@@ -29,7 +29,7 @@ from edgepress.prune.config import PruneConfig
 from edgepress.prune.cost import CostModel
 from edgepress.prune.graph import Graph, Site, find_sites, match_layers
 from edgepress.prune.scores.base import Evidence, scores
-from edgepress.prune.solve import Plan, levels, order, solve
+from edgepress.prune.solve import Plan, binding, levels, order, solve
 from edgepress.tasks.base import tasks
 
 ATTEMPTS = 8
@@ -63,6 +63,7 @@ def prune(
     targets: NDArray[np.int64] | None = None,
     repair: NDArray[np.uint8] | None = None,
     cache: Path | None = None,
+    seed: int = 0,
 ) -> tuple[Model, Report]:
     """Return `model` pruned to `budget`, and what was done; `model` is untouched. See `prune_`.
 
@@ -72,7 +73,7 @@ def prune(
     if model.precision != "fp32":
         raise EdgepressError(f"prune needs an fp32 network, this one is {model.precision} already: prune first")
     module = copy.deepcopy(model.module)
-    report = prune_(module, model.signature, budget, config, images=images, targets=targets, cache=cache)
+    report = prune_(module, model.signature, budget, config, images=images, targets=targets, cache=cache, seed=seed)
     if repair is not None:
         repair_statistics_(module, to_tensor(module, repair, model.signature), model.module)
     return settle(dataclasses.replace(model, module=module, key="")), report
@@ -87,11 +88,13 @@ def prune_(
     images: NDArray[np.uint8] | None = None,
     targets: NDArray[np.int64] | None = None,
     cache: Path | None = None,
+    seed: int = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Prune `module` in place until every limit of `budget` is met, measured on the pruned network.
 
-    `images` uint8 `(N, height, width, channels)` and `targets` are what scores look at. `cache` is a folder for
+    `images` uint8 `(N, height, width, channels)` and `targets` are what scores look at, `seed` is that of the score
+    `random`. `cache` is a folder for
     measured layer times. Times and bytes are those of the exported FP32 file. Where nothing has to go, nothing does.
 
     Raises `ConfigError` for settings, `DataError` for images that do not fit, `ImpossibleBudgetError` with the closest
@@ -102,7 +105,7 @@ def prune_(
     work = _Work(module, signature, budget, config, cache, say)
     if all(work.before[kind] <= limit for kind, limit in budget.limits.items()):
         return work.report(Plan(tuple(work.model.none)), work.before, work.before, 0)
-    losses = work.losses(images, targets)
+    losses = work.losses(images, targets, seed)
     plan, after, promised, attempts = work.search(losses)
     cut_(module, signature, work, plan)
     return work.report(plan, after, promised, attempts)
@@ -163,13 +166,13 @@ class _Work:
         """Return what `module` takes, measured: see `Budget`."""
         return measured(module, self.signature, kind, self.budget, self.beside)
 
-    def losses(self, images: NDArray[np.uint8] | None, targets: NDArray[np.int64] | None) -> list[Tensor]:
+    def losses(self, images: NDArray[np.uint8] | None, targets: NDArray[np.int64] | None, seed: int) -> list[Tensor]:
         """Return the score of every unit, site by site."""
         score = scores.get(self.config.score)()
         if score.needs_images and (images is None or targets is None or len(images) == 0):
             free = ", ".join(name for name in scores if not scores.get(name).needs_images)
             raise DataError(f"score {self.config.score!r} looks at images and targets: give some, or take {free}")
-        evidence = _evidence(self.module, self.signature, images, targets)
+        evidence = _evidence(self.module, self.signature, images, targets, seed)
         found = score(self.module, self.sites, evidence)
         bad = [site.path for site, values in zip(self.sites, found, strict=True) if not values.isfinite().all()]
         if bad:
@@ -190,35 +193,56 @@ class _Work:
         scale = dict.fromkeys(limits, 1.0)
         tried: dict[Plan, tuple[dict[str, float], dict[str, float]]] = {}
         good: list[Plan] = []
-        for _ in range(ATTEMPTS):
-            wanted = {kind: limit / scale[kind] for kind, limit in limits.items()}
-            plan = solve(self.model, ordered, wanted, allowed, self.config.scope)
-            if plan in tried:
-                break
-            candidate = copy.deepcopy(self.module)
-            cut_(candidate, self.signature, self, plan)
-            after = {kind: self.measure(candidate, kind) for kind in limits}
-            promised = {kind: self.model.total(kind, plan.gone, plan.dropped) for kind in limits}
-            tried[plan] = (after, {kind: promised[kind] * scale[kind] for kind in limits})
-            shown = ", ".join(f"{kind} {after[kind]:.6g} of {limits[kind]:.6g}" for kind in limits)
-            self.say(f"attempt {len(tried)}: {shown}")
-            if all(after[kind] <= _allowed(kind, limit) for kind, limit in limits.items()):
-                good.append(plan)
-                if max(after[kind] / limit for kind, limit in limits.items()) > CLOSE:
+        try:
+            for _ in range(ATTEMPTS):
+                plan = self._planned(
+                    ordered, {k: limit / scale[k] for k, limit in limits.items()}, allowed, bool(tried)
+                )
+                if plan is None or plan in tried:
                     break
-            scale = {kind: after[kind] / max(promised[kind], 1e-12) for kind in limits}
-        if self.table:
-            self.table.save()
+                candidate = copy.deepcopy(self.module)
+                cut_(candidate, self.signature, self, plan)
+                after = {kind: self.measure(candidate, kind) for kind in limits}
+                promised = {kind: self.model.total(kind, plan.gone, plan.dropped) for kind in limits}
+                tried[plan] = (after, {kind: promised[kind] * scale[kind] for kind in limits})
+                shown = ", ".join(f"{kind} {after[kind]:.6g} of {limits[kind]:.6g}" for kind in limits)
+                self.say(f"attempt {len(tried)}: {shown}")
+                if all(after[kind] <= _allowed(kind, limit) for kind, limit in limits.items()):
+                    good.append(plan)
+                    if max(after[kind] / limit for kind, limit in limits.items()) > CLOSE:
+                        break
+                scale = {kind: after[kind] / max(promised[kind], 1e-12) for kind in limits}
+        finally:
+            if self.table:
+                self.table.save()
         if not good:
             raise self._out_of_reach(tried)
         best = max(good, key=lambda p: sum(tried[p][0][kind] / limit for kind, limit in limits.items()))
         return best, *tried[best], len(tried)
 
+    def _planned(
+        self, losses: Sequence[Tensor], wanted: dict[str, float], allowed: list[list[int]], again: bool
+    ) -> Plan | None:
+        """Return the plan that should meet the budget. What the model says of times may be wrong: where it says that
+        they are out of reach, the smallest network is measured first; `again` there is nothing more to try."""
+        try:
+            return solve(self.model, losses, wanted, allowed, self.config.scope)
+        except ImpossibleBudgetError:
+            if again:
+                return None
+            if self.table is None:
+                raise
+        blocks = range(len(self.model.blocks)) if self.config.scope == "global" else ()
+        return Plan(tuple(options[-1] for options in allowed), frozenset(blocks))
+
     def _out_of_reach(self, tried: dict[Plan, tuple[dict[str, float], dict[str, float]]]) -> ImpossibleBudgetError:
         limits = self.budget.limits
-        nearest = min((after for after, _ in tried.values()), key=lambda a: max(a[k] / v for k, v in limits.items()))
-        shown = ", ".join(f"{kind} {nearest[kind]:.6g} for a limit of {limit:.6g}" for kind, limit in limits.items())
-        return ImpossibleBudgetError(f"the budget was not met in {len(tried)} attempts; closest: {shown}")
+        plan = min(tried, key=lambda p: max(tried[p][0][kind] / limit for kind, limit in limits.items()))
+        shown = ", ".join(
+            f"{kind} {tried[plan][0][kind]:.6g} for {limit:.6g} (most of it in {binding(self.model, kind, plan.gone)})"
+            for kind, limit in limits.items()
+        )
+        return ImpossibleBudgetError(f"the budget was not met in {len(tried)} attempts; closest reachable: {shown}")
 
     def report(self, plan: Plan, after: dict[str, float], promised: dict[str, float], attempts: int) -> Report:
         """Return what was done."""
@@ -257,10 +281,11 @@ def _evidence(
     signature: Signature,
     images: NDArray[np.uint8] | None,
     targets: NDArray[np.int64] | None,
+    seed: int = 0,
 ) -> Evidence:
     if images is None or targets is None:
         empty = torch.zeros(0, *signature.input.shape)
-        return Evidence(empty, lambda outputs, start: outputs.sum() * 0)
+        return Evidence(empty, lambda outputs, start: outputs.sum() * 0, seed)
     if len(images) != len(targets):
         raise DataError(f"there are {len(images)} images and {len(targets)} targets")
     task, truth = tasks.get(signature.task), torch.from_numpy(np.ascontiguousarray(targets))
@@ -268,7 +293,7 @@ def _evidence(
     def loss(outputs: Tensor, start: int) -> Tensor:
         return task.loss(outputs, truth[start : start + len(outputs)], 0.0)
 
-    return Evidence(to_tensor(module, images, signature), loss)
+    return Evidence(to_tensor(module, images, signature), loss, seed)
 
 
 def _allowed(kind: str, limit: float) -> float:

@@ -79,7 +79,7 @@ def _check(model: CostModel, limits: dict[str, float], allowed: list[list[int]],
     dropped = frozenset(range(len(model.blocks))) if with_blocks else frozenset[int]()
     least = {kind: model.total(kind, most, dropped) for kind in limits}
     wrong = [
-        f"{kind} {limit:.6g} (closest reachable: about {least[kind]:.6g}, most of it in {_binding(model, kind, most)})"
+        f"{kind} {limit:.6g} (closest reachable: about {least[kind]:.6g}, most of it in {binding(model, kind, most)})"
         for kind, limit in limits.items()
         if least[kind] > limit
     ]
@@ -87,7 +87,7 @@ def _check(model: CostModel, limits: dict[str, float], allowed: list[list[int]],
         raise ImpossibleBudgetError(f"this budget cannot be met by pruning: {', '.join(wrong)}")
 
 
-def _binding(model: CostModel, kind: str, gone: list[int]) -> str:
+def binding(model: CostModel, kind: str, gone: Sequence[int]) -> str:
     """Return the layers that cost most once all is gone that may go."""
     inside = frozenset[int]().union(*model.inside)
     costs = {layer.path: model.layer_cost(k, kind, gone) for k, layer in enumerate(model.layers) if k not in inside}
@@ -155,7 +155,10 @@ class _Greedy:
             steps = [(s.ratio, site, s) for site, s in best.items() if s is not None]
             steps += [(s.ratio, -1 - b, s) for b in range(len(self.model.blocks)) if (s := self._block(b, over))]
             if not steps:
-                raise ImpossibleBudgetError("this budget cannot be met by pruning: nothing is left to take")
+                most = ", ".join(
+                    f"{kind} {self.total[kind]:.6g}, in {binding(self.model, kind, self.gone)}" for kind in over
+                )
+                raise ImpossibleBudgetError(f"this budget cannot be met by pruning: nothing is left to take ({most})")
             _, site, step = min(steps, key=lambda s: (s[0], s[1]))
             stale = self._take(site, step)
             if any(self.total[k] - self.limits[k] < 0.1 * self.limits[k] for k in self.limits):

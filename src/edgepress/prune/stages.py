@@ -22,7 +22,7 @@ class Prune(Stage):
     statistics of batch norms are moved by what `repair` images show of the change (0: left as they are).
     """
 
-    version: ClassVar[int] = 2  # 1 estimated the statistics of batch norms without regard to those before
+    version: ClassVar[int] = 3  # 2 counted what comes after a residual stream once per block that takes it
 
     budget: dict[str, Any]
     score: str = "taylor"
@@ -66,7 +66,7 @@ class Prune(Stage):
         images, targets = ctx.data.train.read(np.sort(order[: self.images]))
         repair = ctx.data.train.read(np.sort(order[: self.repair]))[0] if self.repair else None
         budget = parse(Budget, self.budget, "prune: budget")
-        result, report = prune(artifact, budget, self.config, images, targets, repair, ctx.cache)
+        result, report = prune(artifact, budget, self.config, images, targets, repair, ctx.cache, ctx.seed)
         ctx.notes.update(summary(report))
         words = [
             f"{k} {report.before[k]:.5g} -> {report.after[k]:.5g} (asked {v:.5g})" for k, v in budget.limits.items()

@@ -58,14 +58,14 @@ class LiteRtSession(Session):
         self._entry, self._exit = _Codes.of(inputs[0]), _Codes.of(outputs[0])
         self._interpreter, self._input, self._output = interpreter, inputs[0]["index"], outputs[0]["index"]
         self._shape = signature.input.shape
-        self._batch = 0
+        self._batch, self._single = 0, False
         self._resize(1)
         check_outputs(self(np.zeros((1, *self._shape), np.float32)), len(signature.labels), "model.tflite")
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the float32 outputs for float32 `images` `(N, channels, height, width)`. Raises `DataError`."""
         check_images(images, self._shape)
-        if len(images) != self._batch and not self._resizes(len(images)):
+        if (self._single and len(images) > 1) or (len(images) != self._batch and not self._resizes(len(images))):
             return np.concatenate([self(image[None]) for image in images])
         self._interpreter.set_tensor(self._input, self._entry.encode(images) if self._entry else images)
         self._interpreter.invoke()
@@ -83,6 +83,7 @@ class LiteRtSession(Session):
         except RuntimeError:
             fits = False
         if not fits:
+            self._single = True
             self._resize(1)
         return bool(fits) or batch == 1
 

@@ -78,17 +78,26 @@ def refuse_pickles(data: bytes) -> None:
     """Raise `BundleError` unless the `.pt2` archive in `data` holds plain tensors and JSON only.
 
     `torch.export.load` unpickles sample inputs, tensors marked so, and members of older layouts, which runs
-    whatever the file says. Ours have none of these.
+    whatever the file says. Ours have none of these. PyTorch reads the first of two members of one name, Python the
+    last; ours are stored as they are and once, so nothing else is let through.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for name in archive.namelist():
+            members = archive.infolist()
+            if len({member.filename for member in members}) < len(members):
+                raise BundleError("model.pt2 holds two files of one name; export it again")
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise BundleError("model.pt2 holds compressed files, which ours have not; export it again")
+            if sum(member.file_size for member in members) > len(data):
+                raise BundleError("model.pt2 says that it holds more than it has bytes; export it again")
+            for member in members:
+                name = member.filename
                 if not _MEMBERS.fullmatch(name):
                     raise BundleError(f"model.pt2 holds {name[:80]!r}, which ours have not; export it again")
-                if name.endswith("sample_inputs/model.pt") and archive.getinfo(name).file_size:
+                if name.endswith("sample_inputs/model.pt") and member.file_size:
                     raise BundleError("model.pt2 holds pickled sample inputs, which could run code; export it again")
                 if name.endswith("_config.json"):
-                    config = json.loads(archive.read(name))["config"]
+                    config = json.loads(archive.read(member))["config"]
                     if any(entry["use_pickle"] for entry in config.values()):
                         raise BundleError("model.pt2 holds pickled tensors, which could run code; export it again")
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:

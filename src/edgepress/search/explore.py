@@ -111,7 +111,8 @@ def _learned(
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        sampler = optuna.samplers.TPESampler(seed=seed * 100_003 + len(found), n_startup_trials=0)
+        fresh = (seed * 100_003 + len(found)) % 2**32  # NumPy takes no larger one
+        sampler = optuna.samplers.TPESampler(seed=fresh, n_startup_trials=0)
         study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
         for trial in found:
             params = {name or "model": number for name, number in space.numbers(trial.candidate).items()}

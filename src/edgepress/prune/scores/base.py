@@ -92,14 +92,17 @@ def watch(module: nn.Module, layers: Sequence[nn.Module], evidence: Evidence, lo
     """Run `module` in evaluation mode on the images and show `look` what each of `layers` takes.
 
     With `gradients` the loss (summed over images, so that each image's gradient is its own) is differentiated, and what
-    is shown comes with its gradient.
+    is shown comes with its gradient: the part of it that comes back through that layer, not through others that take
+    the same tensor.
     """
     taken: dict[nn.Module, Tensor] = {}
 
-    def keep(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if gradients and inputs[0].requires_grad:
-            inputs[0].retain_grad()
-        taken[layer] = inputs[0]
+    def keep(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        own = inputs[0].view_as(inputs[0])
+        if gradients and own.requires_grad:
+            own.retain_grad()
+        taken[layer] = own
+        return (own, *inputs[1:])
 
     with contextlib.ExitStack() as stack, evaluating(module):
         for layer in layers:
