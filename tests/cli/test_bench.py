@@ -1,6 +1,7 @@
 """`edgepress bench` of a model, end to end; `report` of what it left, and of two such."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 from PIL import Image
 
 from cli.helpers import Call, Small
-from edgepress.cli.benching import is_network, look_up
+from edgepress.cli.benching import Source, is_network, look_up, plan
 from edgepress.core.errors import ConfigError
+from edgepress.measure.matrix import Settings
 from edgepress.measure.matrix_rows import distinct
+from edgepress.measure.prepare import Wanted
+from edgepress.runtime.bundle import read_bundle, save_bundle
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +137,35 @@ def test_two_bundles_on_two_engines_tell_which_is_which(small: Small, pictures: 
     assert lines[0].split()[:3] == ["bundle", "runtime", "precision"]
     assert [line.split()[1] for line in lines[1:5]].count("openvino") == 2
     assert max(map(len, lines[:5])) <= 80
+
+
+def test_networks_that_one_set_of_images_cannot_score_are_refused(small: Small, pictures: Path, call: Call) -> None:
+    large = pictures.parent / "large"
+    program = read_bundle(small.bundle)
+    labels = tuple(reversed(program.signature.labels))
+    save_bundle(replace(program, signature=replace(program.signature, labels=labels)), large)
+    given = ("bench", small.bundle, large, "--runs", small.runs, "--data", pictures)
+    result = call(*given, "--out", pictures.parent / "none")
+    assert result.exit_code == 2 and "has another classes than" in result.output
+
+
+@pytest.mark.parametrize(("word", "value"), [("--drop", "nan"), ("--ms", "-1"), ("--mb", "nan")])
+def test_a_budget_is_a_number_from_zero(word: str, value: str, small: Small, call: Call) -> None:
+    result = call("bench", small.bundle, "--runs", small.runs, word, value)
+    assert result.exit_code == 2 and "is no number from 0" in result.output
+
+
+def test_other_weights_or_images_make_another_matrix(tmp_path: Path) -> None:
+    weights, folder = tmp_path / "weights.pt", tmp_path / "data"
+    folder.mkdir()
+    weights.write_bytes(b"1")
+    (folder / "image.png").write_bytes(b"1")
+
+    def told() -> object:
+        return plan([], Source(str(weights)), str(folder), 0, Wanted(), Settings(), "")
+
+    first = told()
+    weights.write_bytes(b"22")
+    second = told()
+    (folder / "image.png").write_bytes(b"22")
+    assert first != second != told() and told() == told()

@@ -1,5 +1,6 @@
 """Energy readers on recorded trees: the layouts of real boards, built in a temporary folder."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepress.core.errors import EdgepressError
-from edgepress.measure.energy import Battery, Hwmon, Ina3221, Nvml, Rapl, estimate, find, wrapped
+from edgepress.measure.energy import (
+    Battery,
+    EnergyError,
+    Hwmon,
+    Ina3221,
+    Nvml,
+    Power,
+    Rapl,
+    estimate,
+    find,
+    wrapped,
+)
 
 
 def tree(root: Path, files: dict[str, object]) -> Path:
@@ -56,6 +68,13 @@ def test_rapl_counts_packages_and_memory_across_the_wrap(tmp_path: Path) -> None
     found = Rapl(root).measure(work)
     assert found.joules == pytest.approx(2.0 + 0.5)
     assert (found.source, found.estimate) == ("RAPL", False)
+
+
+def test_rapl_leaves_out_the_zone_of_the_whole_platform(tmp_path: Path) -> None:
+    root, zone = rapl(tmp_path), "sys/class/powercap/intel-rapl:1"
+    tree(root, {f"{zone}/name": "psys", f"{zone}/energy_uj": 0, f"{zone}/max_energy_range_uj": 262_143_328_850})
+    work = writes(root / zone / "energy_uj", 9_000_000)
+    assert Rapl(root).measure(work).joules == 0, "it counts what the package counts"
 
 
 @given(st.integers(0, 2**40), st.integers(0, 2**40), st.integers(2**40, 2**45))
@@ -115,6 +134,39 @@ def test_hwmon_takes_one_sensor_of_a_chip_and_no_graphics_card(tmp_path: Path) -
     files |= {"sys/class/hwmon/hwmon2/power1_input": 7_250_000, "sys/class/hwmon/hwmon2/power1_average": 7_000_000}
     assert Hwmon(tree(tmp_path, dict(files))).watts() == 7.25
     assert "no sensor" in str(Hwmon(tmp_path / "nothing").reason())
+
+
+def test_hwmon_leaves_out_what_a_battery_is_charged_with(tmp_path: Path) -> None:
+    files = {"sys/class/hwmon/hwmon4/name": "BAT0", "sys/class/hwmon/hwmon4/power1_input": 20_000_000}
+    files |= {"sys/class/hwmon/hwmon4/device/type": "Battery"}
+    assert "no sensor" in str(Hwmon(tree(tmp_path, dict(files))).reason())
+
+
+class Failing(Power):
+    """A sensor that works once, or draws 5 W for ever."""
+
+    name = "sensor"
+
+    def __init__(self, fails: bool) -> None:
+        self.asked, self._fails = 0, fails
+
+    def reason(self) -> None:
+        """It works, at first."""
+
+    def watts(self) -> float:
+        """Return 5, or fail from the second time on."""
+        self.asked += 1
+        if self._fails and self.asked > 1:
+            raise OSError(5, "Input/output error")
+        return 5.0
+
+
+def test_a_sensor_is_sampled_during_the_work_and_may_fail() -> None:
+    steady = Failing(fails=False)
+    found = steady.measure(lambda: time.sleep(0.1))
+    assert found.joules == pytest.approx(5 * found.seconds) and 3 <= steady.asked <= 7
+    with pytest.raises(EnergyError, match=r"cannot be read: .*Input/output"):
+        Failing(fails=True).measure(lambda: time.sleep(0.1))
 
 
 @pytest.mark.parametrize("layout", ["power", "current"])

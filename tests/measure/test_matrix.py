@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from edgepress.core.inputs import InputSpec
 from edgepress.measure import matrix, verdict
 from edgepress.measure.base import Quiet
 from edgepress.measure.cell import Cell, CellError, CellProcess
+from edgepress.measure.energy import Energy, EnergyError, Reader
 from edgepress.measure.final import run_final
 from edgepress.measure.matrix import Judge, Settings
 from edgepress.measure.matrix_rows import cells as table
 from edgepress.measure.matrix_rows import plain, rows
 from edgepress.measure.verdict import Budget
+from edgepress.measure.worker import Worker
 from edgepress.runtime.bundle import save_bundle
 from runtime.tiny import classifier
 
@@ -109,7 +112,7 @@ def test_a_crash_a_hang_and_nan_empty_their_own_cells_only(odd: Path) -> None:
 
 def test_a_cell_that_hangs_is_ended(odd: Path) -> None:
     began = time.monotonic()
-    with pytest.raises(CellError, match=r"gave no answer in 4 s and was ended"):
+    with pytest.raises(CellError, match=r"gave no answer in 4 s and was ended; --limit allows more"):
         CellProcess(cell(odd, "hangs"), limit=4.0)
     assert time.monotonic() - began < 20
 
@@ -180,6 +183,28 @@ def test_cells_share_memory_in_groups_with_one_in_common(monkeypatch: pytest.Mon
     assert [[one.runtime for one in group] for group in made] == [["0", "1"], ["0", "2"], ["0", "3"], ["0", "4"], ["x"]]
 
 
+def test_the_cell_that_groups_have_in_common_is_timed_in_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [cell(tmp_path, precision=name) for name in ("fp32", "w8a8", "w4a8")]
+    monkeypatch.setattr(matrix, "groups", lambda cells, memory: [list(cells[:2]), [cells[0], cells[2]]])
+    matrix.run(cells, None, QUICK, tmp_path / "store", Quiet())
+    first, second, third = matrix.results(cells, tmp_path / "store")
+    assert [bool(turn) for turn in first.turns] == [True] * 4
+    assert [bool(turn) for turn in second.turns] == [True] * 2
+    assert [bool(turn) for turn in third.turns] == [False, False, True, True]
+    assert len(matrix.ratios(first, third)) == 2, "only turns of one group are compared"
+
+
+def test_slow_images_are_scored_in_several_answers(tmp_path: Path) -> None:
+    images, to = judge().images, tmp_path / "outputs.npy"
+    np.save(tmp_path / "images.npy", images)
+    worker = Worker(cell(tmp_path).folder, "", 1, 1)  # type: ignore[arg-type]
+    asked = {"images": str(tmp_path / "images.npy"), "to": str(to)}
+    assert [worker.outputs(**asked, seconds=0.0)["left"] for _ in range(12)] == list(range(11, -1, -1))
+    slowly = np.load(to)
+    assert worker.outputs(**asked, seconds=10.0) == {"left": 0, "images": 12, "not_finite": 0}
+    np.testing.assert_array_equal(np.load(to), slowly)
+
+
 def test_energy_is_read_where_an_engine_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
@@ -207,6 +232,30 @@ def test_what_a_graphics_card_draws_is_not_guessed_from_the_processor() -> None:
     assert matrix.joules(Loop(), QUICK, None, "cuda") == (None, "")  # type: ignore[arg-type]
     used, source = matrix.joules(Loop(), QUICK, None)  # type: ignore[arg-type]
     assert used and source.startswith("estimate")
+
+
+class Broken(Reader):
+    """A counter that nobody can read, or that stands still."""
+
+    name = "counter"
+
+    def __init__(self, fails: bool) -> None:
+        self._fails = fails
+
+    def reason(self) -> None:
+        """It worked when it was looked for."""
+
+    def measure(self, work: Callable[[], object]) -> Energy:
+        """Return nothing."""
+        work()
+        if self._fails:
+            raise EnergyError("the sensor cannot be read: gone")
+        return Energy(0.0, 1.0, self.name)
+
+
+def test_a_reader_that_fails_leaves_its_figure_out_with_the_reason() -> None:
+    assert matrix.joules(Loop(), QUICK, Broken(True)) == (None, "counter: the sensor cannot be read: gone")  # type: ignore[arg-type]
+    assert matrix.joules(Loop(), QUICK, Broken(False)) == (None, "counter counted nothing")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from edgepress.measure.base import Quiet
 from edgepress.measure.bench import Bench
 from edgepress.measure.cell import Cell
 from edgepress.measure.matrix import Judge, Settings, records
-from edgepress.measure.remote import Link, LinkError, patiently, run_there
+from edgepress.measure.remote import BusyError, Link, LinkError, patiently, run_there
 from edgepress.measure.verdict import Budget
 from edgepress.measure.wheel import wheel_name, write_wheel
 from edgepress.runtime.bundle import save_bundle
@@ -99,21 +99,28 @@ QUICK = Settings(turns=2, calls=30, limit=30.0, energy_seconds=0.05)
 def test_the_matrix_is_measured_there_and_told_here(tmp_path: Path, board: Path) -> None:
     bench, judge, store = matrix_of(tmp_path)
     said = Said()
-    measured = run_there("pi@board", bench, judge, QUICK, store, said, sys.executable)
-    good, absent, unmade = measured.results(store)
+    machine: dict[str, str] = {}
+    run_there("pi@board", bench, judge, QUICK, store, said, machine, sys.executable)
+    good, absent, unmade = bench.results(store)
     assert good.facts["score"] == 100 and good.facts["parity"] == 100 and len(good.turns) == 2
     assert "not installed" in absent.error or "no NVIDIA" in absent.error
     assert unmade.error == "ncnn has no Tensor.slice"
-    assert "machine" in measured.environment
-    there = board / ".cache/edgepress/store"
+    assert "machine" in machine and not bench.environment
+    (there,) = (board / ".cache/edgepress").glob("store-*")
     assert (there / "site/edgepress/measure/there.py").exists(), "it ran from the wheel that was sent"
     sent = [line for line in said.lines if "copied" in line]
     again = Said()
     turns = (there / "turns.jsonl").read_bytes()
-    run_there("pi@board", bench, judge, QUICK, store, again, sys.executable)
+    other = replace(bench, budget=Budget(drop=5.0))
+    run_there("pi@board", other, judge, QUICK, store, again, {}, sys.executable)
     assert (there / "turns.jsonl").read_bytes() == turns, "what is complete is told, not measured, again"
     assert len(sent) == 1 and "0.0 MB copied" in "".join(again.lines)
     assert len(records(store / "turns.jsonl")) == 2
+    save_bundle(classifier(InputSpec(8, 8), -4.0), tmp_path / "trained again")
+    cells = (replace(bench.cells[0], folder=tmp_path / "trained again"), *bench.cells[1:])
+    run_there("pi@board", bench.of(cells, "top1", bench.labels), judge, QUICK, store, Said(), {}, sys.executable)
+    assert bench.results(store)[0].facts["score"] < 100, "records of another file are not told as those of this one"
+    assert len(list((board / ".cache/edgepress").iterdir())) == 2
 
 
 def test_a_link_that_breaks_goes_on_where_it_was(tmp_path: Path, board: Path) -> None:
@@ -144,12 +151,29 @@ def test_a_machine_that_cannot_be_reached_is_told(tmp_path: Path, board: Path, m
     monkeypatch.setattr(remote, "ATTEMPTS", 2)
     (board / "breaks").write_text("down\ndown\n")
     with pytest.raises(LinkError, match=r"the link broke 2 times: .*Connection timed out"):
-        run_there("pi@board", bench, judge, QUICK, store, Said())
+        run_there("pi@board", bench, judge, QUICK, store, Said(), {})
     with pytest.raises(LinkError, match=r"pi@board: .*not-python"):
-        run_there("pi@board", bench, judge, QUICK, store, Said(), "not-python")
+        run_there("pi@board", bench, judge, QUICK, store, Said(), {}, "not-python")
     monkeypatch.setenv("EDGEPRESS_SSH", "no-such-ssh")
     with pytest.raises(LinkError, match="needs an ssh client"):
         Link("pi@board").run("true")
+
+
+def test_waiting_for_the_process_of_a_broken_link_is_no_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PAUSE", 0.001)
+    monkeypatch.setattr(remote, "ATTEMPTS", 2)
+    left, said = [BusyError("another process measures")] * 5, Said()
+
+    def work() -> str:
+        if left:
+            raise left.pop()
+        return "done"
+
+    assert patiently(work, said) == "done" and said.lines[0].startswith("waiting (another process measures)")
+    monkeypatch.setattr(remote, "PATIENCE", -1.0)
+    left[:] = [BusyError("another process measures")]
+    with pytest.raises(LinkError, match="another process measures; the same command goes on"):
+        patiently(work, said)
 
 
 @pytest.mark.parametrize("to", ["-oProxyCommand=evil", "a b", "pi@board;rm", "", "pi@@board"])
@@ -210,9 +234,11 @@ def test_a_matrix_over_a_real_link(tmp_path: Path, server: str) -> None:
     bench, judge, store = matrix_of(tmp_path)
     # The server starts commands in the real home folder of the account: a folder of this test's own is named in full.
     store = store.rename(tmp_path / f"edgepress-test-{os.getpid()}")
-    measured = run_there(server, replace(bench, cells=bench.cells[:1]), judge, QUICK, store, Said(), sys.executable)
+    bench = replace(bench, cells=bench.cells[:1])
     try:
-        (good,) = measured.results(store)
+        run_there(server, bench, judge, QUICK, store, Said(), {}, sys.executable)
+        (good,) = bench.results(store)
         assert good.facts["score"] == 100 and len(good.turns) == 2
     finally:
-        shutil.rmtree(Path("~").expanduser() / ".cache/edgepress" / store.name, ignore_errors=True)
+        for folder in (Path("~").expanduser() / ".cache/edgepress").glob(f"{store.name}-*"):
+            shutil.rmtree(folder)

@@ -77,6 +77,18 @@ def test_a_pt2_archive_that_could_run_code_is_refused(change: dict[str, bytes], 
         refuse_pickles(archive({**GOOD, **change}))
 
 
+def test_a_pt2_archive_that_two_readers_read_differently_is_refused() -> None:
+    twice, small = io.BytesIO(archive(GOOD)), io.BytesIO()
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(twice, "a") as out:
+        out.writestr(f"model/{CONFIG}", GOOD[CONFIG])
+    with pytest.raises(BundleError, match="two files of one name"):
+        refuse_pickles(twice.getvalue())
+    with zipfile.ZipFile(small, "w", zipfile.ZIP_DEFLATED) as out:
+        out.writestr("model/archive_format", bytes(10_000_000))
+    with pytest.raises(BundleError, match="compressed files"):
+        refuse_pickles(small.getvalue())
+
+
 @given(st.binary(max_size=200), st.integers(0, 400))
 def test_garbage_is_refused_or_passed_on_but_never_a_crash(noise: bytes, position: int) -> None:
     good = archive(GOOD)
