@@ -103,7 +103,7 @@ def test_recipes_are_listed_shown_and_copied(call: Call, tmp_path: Path) -> None
     text = shipped_recipes()["demo"].read_text()
     assert call("recipes", "show", "demo").stdout == text
     resolved = json.loads(call("recipes", "show", "demo", "--json").stdout)
-    assert resolved["stages"][2]["distill"]["temperature"] == 4.0
+    assert resolved["stages"][2]["distill"]["method"] == "auto"
     target = tmp_path / "mine.yaml"
     assert call("recipes", "copy", "demo", target).exit_code == 0
     assert yaml.safe_load(target.read_text())["name"] == "demo"

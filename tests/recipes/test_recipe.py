@@ -49,7 +49,7 @@ def test_reads_a_recipe_and_coerces_exponents(path: Path) -> None:
 def test_the_resolved_recipe_reads_back_as_itself(path: Path) -> None:
     recipe = read_recipe(path)
     assert parse_recipe(dump_recipe(recipe)) == recipe
-    assert dump_recipe(recipe)["stages"][1]["distill"]["temperature"] == 4.0
+    assert dump_recipe(recipe)["stages"][1]["distill"]["views"] == 8
 
 
 def test_without_a_model_a_training_goes_on_from_the_stage_before() -> None:

@@ -179,11 +179,11 @@ def pooled(x, side):
 
 
 def context(ours, theirs):
+    sides = [side for side in (4, 2, 1) if side < ours.shape[2]]
     total, weights = float(((ours - theirs) ** 2).mean()), 1.0
-    for side, weight in ((4, 0.5), (2, 0.25), (1, 0.125)):
-        if side < ours.shape[2]:
-            total += weight * float(((pooled(ours, side) - pooled(theirs, side)) ** 2).mean())
-            weights += weight
+    for number, side in enumerate(sides, 1):
+        total += 0.5**number * float(((pooled(ours, side) - pooled(theirs, side)) ** 2).mean())
+        weights += 0.5**number
     return total / weights
 
 

@@ -14,9 +14,9 @@ from edgepress.core.inputs import InputSpec
 from edgepress.data.arrays import ArraySplit
 from edgepress.data.base import Data
 from edgepress.train import fit as fit_module
-from edgepress.train.features import Taps
+from edgepress.train.features import Tap, Taps
 from edgepress.train.objectives.base import FeatureTerm, objectives
-from edgepress.train.pairing import arranged, dry_run, layout_of, pair, stages
+from edgepress.train.pairing import Site, arranged, dry_run, layout_of, pair, stages
 from edgepress.train.stages import Distill, Train
 from train.helpers import Kept, Recorder, context, same_weights, tiny_data
 
@@ -161,6 +161,28 @@ def test_a_feature_is_what_the_module_gave_although_the_next_one_overwrites_its_
         taps.student.open = True
         student(torch.randn(4, 3, 8, 8))
     assert all((taps.student.take(a.path) < 0).any() for a, _ in taps.pairs[term])
+
+
+class AddsInPlace(nn.Module):
+    """The end of a residual block as torchvision writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.norm(self.conv(x))
+        out += x
+        return out.relu()
+
+
+def test_a_feature_is_what_the_module_gave_although_a_block_adds_to_it() -> None:
+    module, x = AddsInPlace().eval(), torch.randn(2, 3, 4, 4)
+    tap = Tap(module, [Site("norm", (3, 4, 4), "map", True)])
+    tap.open = True
+    with tap.attached():
+        module(x).sum().backward()
+    torch.testing.assert_close(tap.take("norm"), module.norm(module.conv(x)))
 
 
 def test_mixup_shows_teacher_and_student_the_same_blend(tmp_path: Path, teacher: Any) -> None:

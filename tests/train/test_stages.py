@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
+from edgepress.core.artifact import Builder
 from edgepress.core.config import dump, parse
 from edgepress.core.errors import ConfigError
 from edgepress.models.stages import Load
 from edgepress.recipes.keys import stage_key
 from edgepress.recipes.recipe import Step, parse_recipe
+from edgepress.train.auto import chosen
 from edgepress.train.objectives.base import objectives
+from edgepress.train.objectives.supervised import Supervised
 from edgepress.train.stages import Distill, Mutual, Train
 
 PLAIN = Distill(epochs=1, model="cifar_resnet8", teacher="$teacher")
@@ -87,6 +90,23 @@ def test_every_mistake_is_named(fields: dict[str, Any], words: list[str]) -> Non
         assert word in problem
 
 
+def test_what_is_written_counts_even_where_it_is_the_default() -> None:
+    assert PLAIN.undecided and not dataclasses.replace(PLAIN, temperature=4.0).undecided
+    assert dataclasses.replace(PLAIN, temperature=4.0).objective() == PLAIN.objective()
+    wrong = dataclasses.replace(PLAIN, method="standardized", temperature=4.0).check()
+    assert any("belong to the method 'kd'" in line for line in wrong)
+
+
+def test_labels_are_smoothed_where_the_losses_were_chosen_or_listed() -> None:
+    smooth = dataclasses.replace(PLAIN, label_smoothing=0.1)
+    stage, _ = chosen(smooth, Builder("cifar_resnet8"), [Builder("cifar_resnet20")])
+    listed = dataclasses.replace(smooth, losses=("kd", {"supervised": {"weight": 0.5}}))
+    own = dataclasses.replace(smooth, losses=("kd", {"supervised": {"label_smoothing": 0.2}}))
+    for made, expected in ((stage, 0.1), (listed, 0.1), (own, 0.2)):
+        [labels] = [term for _, _, term in made.objective().terms if isinstance(term, Supervised)]
+        assert labels.label_smoothing == expected
+
+
 def test_mutual_learning_names_its_mistakes() -> None:
     assert Mutual(epochs=1, model="cifar_resnet8").check() == []
     assert "'temperature'" in Mutual(epochs=1, model="x", temperature=0.0).check()[0]
@@ -98,11 +118,11 @@ KEPT = {"epochs": 12, "lr": 0.05, "weight_decay": 2e-4, "warmup": 0.1, "precisio
 
 
 def test_fields_that_came_later_leave_older_keys_alone() -> None:
-    # The keys that these stages had before a distillation had methods, losses and several teachers.
+    # The keys that these stages had before a training had losses of its own, and a distillation its second version.
     stage = Distill(teacher="$teacher", views=6, alpha=0.9, **KEPT)
     inputs = {"start": "510e98c74e411bfa", "teacher": "704476e19660e4bd"}
     key = stage_key(Step("student", stage, "start", 0), inputs, "data-fixed")
-    assert key == "01326026ceb48196"
+    assert key == "d31173dcba1f0f15"
     train = Train(model="cifar_resnet8", **{**KEPT, "epochs": 26, "lr": 0.2})
     assert stage_key(Step("student", train, None, 0), {}, "data-fixed") == "4e28e1076b7338a8"
     other = dataclasses.replace(stage, losses=("kd",))

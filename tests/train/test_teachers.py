@@ -7,15 +7,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
+from edgepress.core.errors import TrainingError
 from edgepress.tasks.base import tasks
 from edgepress.train import diagnosis
 from edgepress.train import fit as fit_module
+from edgepress.train.average import Average
+from edgepress.train.config import Augment
 from edgepress.train.diagnosis import Answers
+from edgepress.train.fit import FitConfig
+from edgepress.train.loader import Batch, Blend, Loader
 from edgepress.train.objectives.base import Objective
+from edgepress.train.peer import Peer
 from edgepress.train.stages import Distill, Mutual, Train
-from edgepress.train.teacher import Teachers
-from train.helpers import NET, Kept, Recorder, context, same_weights, tiny_data
+from edgepress.train.teacher import Teachers, require_room
+from edgepress.train.teaching import _temperature
+from edgepress.train.words import objective_of, read_terms
+from train.helpers import NET, SPEC, Kept, Recorder, context, same_weights, tiny_data
 
 TASK = tasks.get("classification")
 TEACHER = Train(epochs=2, model=NET, arguments={"width": 16}, batch=32, lr=0.05, precision="fp32")
@@ -109,9 +119,66 @@ def test_the_peer_learns_too(tmp_path: Any, monkeypatch: Any) -> None:
     assert (outputs.argmax(1).numpy() == targets).mean() > 0.85
 
 
-def test_in_turns_a_step_has_one_kind_of_loss() -> None:
-    from edgepress.train.loader import Batch
+def test_of_blended_images_the_peer_learns_both_labels() -> None:
+    objective, outputs = MUTUAL.objective(), torch.randn(4, 3)
+    targets, partners = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 2, 3, 0])
+    batch = Batch(torch.zeros(4, 1), targets, torch.arange(4), 0, torch.randn(4, 3), blend=Blend(partners, 0.3))
+    found = objective.blended(outputs, batch, TASK)
+    both = [F.cross_entropy(outputs, labels) for labels in (targets, targets[partners])]
+    torch.testing.assert_close(found["ce"], 0.3 * both[0] + 0.7 * both[1])
+    module = nn.Linear(1, 3)
+    loader = Loader(tiny_data().train, SPEC, Augment(), 4, 0, torch.device("cpu"))
+    peer = Peer(module, objective, TASK, loader, FitConfig(epochs=1, lr=0.0))
+    seen: list[dict[str, torch.Tensor]] = []
+    peer.objective = _Noted(objective.terms, seen)
+    peer._outputs = outputs.requires_grad_()
+    peer.follow(batch, torch.randn(4, 3), 0.0)
+    torch.testing.assert_close(seen[0]["ce"], found["ce"])
 
+
+@dataclasses.dataclass(frozen=True)
+class _Noted(Objective):
+    """Keeps what a step was about."""
+
+    seen: list
+
+    def blended(self, outputs: Any, batch: Any, task: Any) -> Any:
+        """Return the terms."""
+        self.seen.append(super().blended(outputs, batch, task))
+        return self.seen[-1]
+
+
+def test_kept_outputs_belong_to_the_weights_not_to_the_stage(tmp_path: Any, teacher: Any) -> None:
+    other = dataclasses.replace(TEACHER, lr=0.02)(None, context(tmp_path, seed=3)).with_key(teacher.key)
+    for network in (teacher, other):
+        STUDENT(None, context(tmp_path, references={"$teacher": network}))
+    assert len(list((tmp_path / "teacher").iterdir())) == 2
+
+
+def test_outputs_that_no_disk_holds_are_told_before_they_are_made(tmp_path: Any) -> None:
+    with pytest.raises(TrainingError, match=r"8 views take .* GB .* left: set fewer 'views', or 'views: 0'"):
+        require_room(tmp_path / "teacher" / "x", 10**18, 8)
+    require_room(tmp_path / "teacher" / "x", 10**3, 8)
+
+
+def test_soft_labels_have_a_temperature_where_one_loss_gives_them_one() -> None:
+    def of(*losses: Any) -> float | None:
+        return _temperature(objective_of(read_terms(losses), 0.0))
+
+    assert of({"kd": {"temperature": 3}}) == 3 and of("crd_in_batch", {"dist": {"temperature": 2}}) == 2
+    assert of("standardized") is of("mlkd") is of("hint") is None
+
+
+def test_an_average_goes_on_where_it_lay(tmp_path: Any) -> None:
+    module = nn.Linear(2, 2)
+    average = Average(module, 0.9)
+    kept = average._kept["weight"]
+    saved = {"steps": 3, "kept": {name: value + 1 for name, value in average._kept.items()}}
+    average.load_state_dict(saved)
+    assert average._kept["weight"] is kept and torch.equal(kept, saved["kept"]["weight"]), "on its own device"
+
+
+def test_in_turns_a_step_has_one_kind_of_loss() -> None:
     objective: Objective = dataclasses.replace(MUTUAL, turns="alternating").objective()
     batch = Batch(torch.zeros(2, 1), torch.tensor([0, 1]), torch.arange(2), 0, torch.randn(2, 3))
     assert set(objective(torch.randn(2, 3), batch, TASK)) == {"ce"}

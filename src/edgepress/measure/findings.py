@@ -46,6 +46,8 @@ def _distillation(label: str, found: dict[str, Any]) -> Table:
             f"Soft labels at temperature {found.get('temperature')} have an entropy of {entropy:.3f} nats, "
             f"{100 * entropy / most:.0f} % of the most {most:.3f} could be: near 0 they say no more than the labels."
         )
+    if found.get("normalized_apart"):
+        remarks.append("Teacher and student take images of another mean and std: each was given its own.")
     time = _mapping(found.get("teacher_time"))
     saved = number(time.get("saved_seconds"))
     if time.get("kept") and saved:

@@ -27,6 +27,7 @@ class Choice:
 KD: dict[str, Any] = {"kd": {"weight": 0.9, "temperature": 4}}
 LABELS: dict[str, Any] = {"supervised": {"weight": 0.1}}
 
+# What is chosen is in no key of a stage: whoever changes this raises `Distill.version`, or kept students stay.
 CHOICES: dict[Kind, Choice] = {
     "same family": Choice((KD, LABELS), "softened outputs gained 0.8 points from ResNet-20 to ResNet-8"),
     "other family": Choice((KD, LABELS), "softened outputs ask nothing of the layers, which are not alike"),

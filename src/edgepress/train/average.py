@@ -56,5 +56,7 @@ class Average:
         return {"steps": self.steps, "kept": self._kept}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go back to a saved average."""
-        self.steps, self._kept = state["steps"], state["kept"]
+        """Go back to a saved average; it stays on the device it is on."""
+        self.steps = state["steps"]
+        for name, value in state["kept"].items():
+            self._kept[name].copy_(value)

@@ -72,18 +72,22 @@ def entropy(outputs: Outputs, temperature: float) -> float:
     return float(-(p * np.log(np.maximum(p, 1e-30))).sum(1).mean())
 
 
-def judged(task: Task, teacher: Answers, student: Answers, labels: Sequence[str], temperature: float) -> dict[str, Any]:
+def judged(
+    task: Task, teacher: Answers, student: Answers, labels: Sequence[str], temperature: float | None
+) -> dict[str, Any]:
     """Return the numbers of a finished distillation: scores of both in percent, agreement, entropy of the soft labels
-    in nats (and the most it could be), and the confusions that changed most."""
+    in nats (and the most it could be) where they were softened at one temperature, and the confusions that changed
+    most."""
     found: dict[str, Any] = {
         "images": len(student.targets),
         "teacher": teacher.scores(task),
         "student": student.scores(task),
         "agreement": task.agreement(student.outputs, teacher.outputs),
         "temperature": temperature,
-        "soft_label_entropy": entropy(teacher.outputs, temperature),
         "highest_entropy": math.log(max(2, teacher.outputs.shape[1])),
     }
+    if temperature is not None:
+        found["soft_label_entropy"] = entropy(teacher.outputs, temperature)
     if teacher.outputs.ndim == 2:
         found["confusions"] = confusions(teacher, student, labels)
     return found

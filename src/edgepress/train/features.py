@@ -29,8 +29,8 @@ class Tap:
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
-        """Hook the modules for the block. Activations then leave their input alone: a feature would change after it was
-        taken."""
+        """Hook the modules for the block. Activations then leave their input alone, and what a module gives is copied:
+        a feature would change after it was taken, as where a residual block adds to it in place."""
         parts = dict(self.module.named_modules())
         hooks = [parts[site.path.removesuffix(":in")].register_forward_hook(self._hook(site)) for site in self.sites]
         changed = [part for part in parts.values() if getattr(part, "inplace", False) is True]
@@ -49,7 +49,8 @@ class Tap:
 
         def hook(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if self.open:
-                self.values[site.path] = arranged(inputs[0] if taken_before else output, site.layout)
+                taken = inputs[0] if taken_before else output.clone()
+                self.values[site.path] = arranged(taken, site.layout)
 
         return hook
 

@@ -189,6 +189,10 @@ class _Run:
         self._whole = True
 
     @property
+    def _cuda(self) -> bool:
+        return self.loader.device.type == "cuda"
+
+    @property
     def done(self) -> int:
         """The steps done so far, those of all epochs."""
         return self.at.epoch * len(self.loader) + self.at.step
@@ -236,11 +240,7 @@ class _Run:
         with self.mode.autocast(self.loader.device), self.ranks.whole_batch(total):
             outputs = self.module(self.mode.place(images))
         outputs, batch = self.ranks.gather(outputs.float(), total), batch.gathered(self.ranks, total)
-        if batch.blend is None:
-            return batch, self.objective(outputs, batch, self.task), outputs
-        partner = replace(batch, targets=batch.targets[batch.blend.partners])
-        ours, theirs = self.objective(outputs, batch, self.task), self.objective(outputs, partner, self.task)
-        return batch, {name: torch.lerp(theirs[name], ours[name], batch.blend.weight) for name in ours}, outputs
+        return batch, self.objective.blended(outputs, batch, self.task), outputs
 
     def _add_gradients(self) -> None:
         """Add up what the shares of the batch give. What learns beside the network (connectors) has seen all of it."""
@@ -333,6 +333,7 @@ class _Run:
                 "at": asdict(self.at),
                 "history": self.history,
                 "rng": torch.get_rng_state(),
+                "cuda_rng": torch.cuda.get_rng_state(self.loader.device) if self._cuda else None,
             }
         )
         self._saved = time.monotonic()
@@ -349,6 +350,8 @@ class _Run:
         self.at = _Position(**state["at"])
         self.history = state["history"]
         torch.set_rng_state(state["rng"])
+        if self._cuda and state.get("cuda_rng") is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"], self.loader.device)
 
 
 def _words(record: dict[str, Any]) -> str:

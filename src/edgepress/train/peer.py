@@ -69,7 +69,7 @@ class Peer(Companion):
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         own = self.ranks.gather(self._outputs, self.loader.batch)
-        terms = self.objective(own, replace(batch, teacher=outputs), self.task)
+        terms = self.objective.blended(own, replace(batch, teacher=outputs), self.task)
         loss = sum(terms.values(), torch.zeros((), device=self.loader.device))
         if not torch.isfinite(loss):
             raise TrainingError(

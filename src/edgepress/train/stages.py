@@ -137,22 +137,25 @@ class Distill(Fitting):
     """Train a student on labels and on what a teacher says.
 
     `method` is a loss at the weights of its paper: `kd` is `alpha * T^2 * KL(teacher_T || student_T) + (1 - alpha) *
-    CE` (Hinton et al., 2015) with the fields `temperature` and `alpha` (0.7), either of which, if set, means `kd` where
-    no method is named. `auto`, the default, chooses by the kind of pair (`train.auto`) and says why. `losses` instead
-    is a list with fields and `weight`, as in `[{dkd: {beta: 8}}, {review: {weight: 0.6}}]`, beside the loss on the
-    labels at weight 1 (`{supervised: {weight: 0.5}}` changes it). Losses on features name modules by path or pair them
-    themselves.
+    CE` (Hinton et al., 2015) with the fields `temperature` (4) and `alpha` (0.7), either of which, if set, means `kd`
+    where no method is named. `auto`, the default, chooses by the kind of pair (`train.auto`) and says why. `losses`
+    instead is a list with fields and `weight`, as in `[{dkd: {beta: 8}}, {review: {weight: 0.6}}]`, beside the loss on
+    the labels at weight 1 (`{supervised: {weight: 0.5}}` changes it). Losses on features name modules by path or pair
+    them themselves.
 
     With `views` above 0 the teacher runs once per image and view and its outputs are kept on disk; with 0, or where
     features are compared, it runs on every batch. Several teachers, `[$one, $other]`, speak with the weighted mean of
     their logits (`teacher_weights`); with `vote: confidence` each image weighs them by how well they know its label.
     """
 
+    version: ClassVar[int] = (
+        2  # 1 compared features that a block had added to, and gave reviews and masks other weights
+    )
     references: ClassVar[tuple[str, ...]] = ("teacher",)
     later: ClassVar[tuple[str, ...]] = ("method", "losses", "teacher_weights", "vote")
 
     teacher: str | tuple[str, ...]
-    temperature: float = USUAL_TEMPERATURE
+    temperature: float | None = None
     alpha: float | None = None
     views: int = 8
     method: str = "auto"
@@ -173,13 +176,13 @@ class Distill(Fitting):
     @property
     def _plain(self) -> bool:
         """True where a field of plain distillation is set."""
-        return self.alpha is not None or self.temperature != USUAL_TEMPERATURE
+        return self.alpha is not None or self.temperature is not None
 
     def check(self) -> list[str]:
         """Return the fields that are wrong."""
-        wrong = super().check() + wrong_temperature(self.temperature)
-        if self.alpha is not None:
-            wrong += wrong_alpha(self.alpha)
+        wrong = super().check()
+        wrong += wrong_temperature(self.temperature) if self.temperature is not None else []
+        wrong += wrong_alpha(self.alpha) if self.alpha is not None else []
         wrong += self._wrong_teachers()
         if (self.method not in ("auto", "kd") or self.losses) and self._plain:
             wrong.append(
@@ -227,7 +230,8 @@ class Distill(Fitting):
         if self.losses:
             return objective_of(read_terms(self.losses), self.label_smoothing)
         if self.method in ("auto", "kd"):
-            terms, labels = kd_terms(self.temperature, USUAL_ALPHA if self.alpha is None else self.alpha)
+            temperature = USUAL_TEMPERATURE if self.temperature is None else self.temperature
+            terms, labels = kd_terms(temperature, USUAL_ALPHA if self.alpha is None else self.alpha)
         else:
             terms, labels = method_terms(self.method)
         return objective_of(terms, self.label_smoothing, labels)

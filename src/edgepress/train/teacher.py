@@ -3,7 +3,10 @@
 import contextlib
 import copy
 import hashlib
+import itertools
 import json
+import math
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -40,9 +43,9 @@ class Teacher(Companion):
         self.module = copy.deepcopy(model.module).to(loader.device).eval().requires_grad_(False)
         self.taps: Taps | None = None
         self.seconds = 0.0
-        """Spent by this process on running the teacher on training images."""
+        """Spent on running the teacher on training images, before a kill and after it."""
         self._mode: Mode | None = None
-        facts = [model.key or _content(self.module), fingerprint, loader.augment.facts()]
+        facts = [_content(self.module), self.spec.mean, self.spec.std, fingerprint, loader.augment.facts()]
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         self.folder = cache / "teacher" / name
         self._views: dict[int, np.ndarray] = {}
@@ -91,6 +94,7 @@ class Teacher(Companion):
             return torch.from_numpy(outputs).to(batch.images.device)
         begin = time.monotonic()
         outputs = self.outputs(batch.shown)
+        waited(outputs.device)
         self.seconds += time.monotonic() - begin
         return outputs
 
@@ -116,12 +120,14 @@ class Teacher(Companion):
     def state_dict(self) -> dict[str, Any]:
         """Return the connectors and the teacher's arithmetic: a resumed training goes on as it began."""
         connectors = self.taps.connectors.state_dict() if self.taps else {}
-        return {"mode": asdict(self._mode) if self._mode else {}, "connectors": dict(connectors)}
+        mode = asdict(self._mode) if self._mode else {}
+        return {"mode": mode, "connectors": dict(connectors), "seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a saved state; a state from before there were connectors holds nothing."""
         if state.get("mode"):
             self._mode = Mode(**state["mode"])
+        self.seconds = state.get("seconds", 0.0)
         if self.taps and "connectors" in state:
             self.taps.connectors.load_state_dict(state["connectors"])
 
@@ -138,8 +144,15 @@ class Teacher(Companion):
         batches = self.loader.in_order(view, batch=at_once)
         total = -(-len(self.loader.split) // at_once)
         label, begin = f"teacher, view {view + 1}", time.monotonic()
-        parts = [halves(self.outputs(b.images).cpu().numpy()) for b in self.progress.track(batches, total, label)]
-        keep(path, np.concatenate(parts))
+        parts = (halves(self.outputs(b.images).cpu().numpy()) for b in self.progress.track(batches, total, label))
+        first = next(parts)
+        shape = (len(self.loader.split), *first.shape[1:])
+        require_room(path.parent, self.loader.views * 2 * math.prod(shape), self.loader.views)
+        with atomic_write(path) as file:
+            about: dict[str, Any] = {"descr": "<f2", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, about)
+            for part in itertools.chain([first], parts):
+                file.write(np.ascontiguousarray(part).tobytes())
         self.seconds += time.monotonic() - begin
 
 
@@ -197,6 +210,25 @@ def _losses(logits: Tensor, targets: Tensor) -> Tensor:
     return -picked * counted
 
 
+def waited(device: torch.device) -> None:
+    """Wait until what a graphics card was given is done: its calls return before."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def require_room(folder: Path, size: int, views: int) -> None:
+    """Raise `TrainingError` where a teacher's outputs, `size` bytes for all `views`, are more than the disk has left
+    and there is none of them yet."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if not any(folder.glob("view-*.npy")) and size > free:
+        raise TrainingError(
+            f"the teacher's outputs for {views} views take {size / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB "
+            "left: set fewer 'views', or 'views: 0' to run the teacher on every batch"
+        )
+
+
 def keep(path: Path, outputs: NDArray[np.floating]) -> None:
     """Write a teacher's outputs as `halves` gives them."""
     with atomic_write(path) as file:
@@ -214,7 +246,8 @@ def halves(outputs: NDArray[np.floating]) -> NDArray[np.float16]:
 
 
 def _content(module: nn.Module) -> str:
-    """Return what tells a network without a key from another one: a hash of its weights."""
+    """Return what tells a network from another one: a hash of its weights. The key of the stage that trained it is not
+    enough: trained anew, elsewhere, it has the same key and other weights."""
     found = hashlib.sha256(str(module).encode())
     for value in module.state_dict().values():
         found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

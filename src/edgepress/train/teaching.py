@@ -21,11 +21,12 @@ from edgepress.train.diagnosis import Answers
 from edgepress.train.features import Taps
 from edgepress.train.fit import FitConfig, predictor_of
 from edgepress.train.loader import Loader
-from edgepress.train.objectives.base import Objective
+from edgepress.train.objectives.base import FeatureTerm, Objective
+from edgepress.train.objectives.cwd_logits import CWDLogits
 from edgepress.train.peer import Peer
 from edgepress.train.precision import Mode
 from edgepress.train.stages import Distill, Mutual
-from edgepress.train.teacher import Teacher, Teachers, keep
+from edgepress.train.teacher import Teacher, Teachers, keep, waited
 
 
 class Lesson:
@@ -66,6 +67,8 @@ class Lesson:
         each = [_answers(teacher, split, device) for teacher in self.taught_by]
         self.teacher = each[0] if len(each) == 1 else self._together(each)
         self._warn(diagnosis.teacher_warning(self.task, self.teacher, len(self.student.signature.labels)))
+        if self._normalized_apart:
+            self.ctx.progress.say("teacher and student take images of another mean and std: each gets its own")
         if starts_trained:
             module = self.student.module.to(device).eval()
             predict = predictor_of(module, Mode("fp32", False), self.student.signature.input)
@@ -95,17 +98,20 @@ class Lesson:
         self._warn(diagnosis.worse_warning(self.task, self.teacher, student, "at the end"))
         labels = self.student.signature.labels
         found = diagnosis.judged(self.task, self.teacher, student, labels, self.temperature)
-        specs = [teacher.spec for teacher in self.taught_by]
-        own = self.student.signature.input
         return found | {
-            "normalized_apart": any((spec.mean, spec.std) != (own.mean, own.std) for spec in specs),
+            "normalized_apart": self._normalized_apart,
             "compared": self.taps.words() if self.taps else [],
             "warnings": self.warnings,
             "teacher_time": self._time(epochs),
         }
 
+    @property
+    def _normalized_apart(self) -> bool:
+        own = self.student.signature.input
+        return any((t.spec.mean, t.spec.std) != (own.mean, own.std) for t in self.taught_by)
+
     def _time(self, epochs: int) -> dict[str, Any]:
-        """Return the seconds that this process spent on teachers, and those that kept outputs have saved it."""
+        """Return the seconds that were spent on teachers, and those that kept outputs have saved."""
         begin = sum(teacher.seconds for teacher in self.taught_by)
         kept = all(teacher.kept for teacher in self.taught_by)
         few = np.arange(min(self.loader.spec.at_once(256), len(self.loader.split)))
@@ -199,10 +205,14 @@ def _answers(teacher: Teacher, split: Split, device: torch.device) -> Answers:
     return Answers(outputs, split.read(np.arange(len(outputs)))[1])
 
 
-def _temperature(objective: Objective) -> float:
-    """Return the temperature of the first loss that has one, else 1."""
-    found = (getattr(term, "temperature", None) for _, weight, term in objective.terms if weight and term.needs_teacher)
-    return next((float(value) for value in found if value), 1.0)
+def _temperature(objective: Objective) -> float | None:
+    """Return the temperature at which the first loss that softens the teacher's classes does so; None where none does,
+    or at several."""
+    for _, weight, term in objective.terms:
+        softens = weight and term.needs_teacher and not isinstance(term, FeatureTerm | CWDLogits)
+        if softens and (found := getattr(term, "temperature", None)):
+            return float(found)
+    return None
 
 
 def _seconds(teacher: Teacher, images: Tensor) -> float:
@@ -210,6 +220,6 @@ def _seconds(teacher: Teacher, images: Tensor) -> float:
     taken: list[float] = []
     for _ in range(2):
         begin = time.perf_counter()
-        teacher.outputs(images)
+        waited(teacher.outputs(images).device)
         taken.append(time.perf_counter() - begin)
     return min(taken)

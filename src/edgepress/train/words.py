@@ -1,6 +1,7 @@
 """From the words of a recipe to an objective: `{dkd: {weight: 1, beta: 8}}`. Light: it runs without torch."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from edgepress.core.config import field_names, parse
@@ -45,10 +46,11 @@ def read_terms(entries: Iterable[Entry], where: str = "field 'losses'") -> list[
 
 
 def objective_of(terms: Iterable[Weighted], smoothing: float, labels: float = 1.0) -> Objective:
-    """Return the objective of `terms` and, unless they name it, the loss on the labels at the weight `labels`."""
+    """Return the objective of `terms` and, unless they name it, the loss on the labels at the weight `labels`; the
+    latter smooths labels by `smoothing` where it says nothing else."""
     listed = list(terms)
     if any(isinstance(term, Supervised) for _, _, term in listed):
-        return Objective(tuple(listed))
+        return Objective(tuple((name, weight, _smoothed(term, smoothing)) for name, weight, term in listed))
     return Objective((*listed, (LABELS, labels, Supervised(smoothing))))
 
 
@@ -84,6 +86,11 @@ def without_teacher(terms: Iterable[Weighted]) -> list[str]:
 def features(terms: Iterable[Weighted]) -> list[str]:
     """Return the names of the losses that compare features."""
     return [name for name, weight, term in terms if weight and isinstance(term, FeatureTerm)]
+
+
+def _smoothed(term: Term, smoothing: float) -> Term:
+    plain = isinstance(term, Supervised) and not term.label_smoothing
+    return replace(term, label_smoothing=smoothing) if plain else term
 
 
 def _weighted(entry: Entry, where: str) -> Weighted:

@@ -131,6 +131,14 @@ class Objective:
         """Return the weighted terms by name; the loss is their sum."""
         return {name: weight * term(outputs, batch, task) for name, weight, term in self.terms if weight}
 
+    def blended(self, outputs: "Tensor", batch: "Batch", task: "Task") -> "dict[str, Tensor]":
+        """Return the weighted terms by name; of blended images (mixup) those for both labels, weighted alike."""
+        if batch.blend is None:
+            return self(outputs, batch, task)
+        partner = replace(batch, targets=batch.targets[batch.blend.partners])
+        ours, theirs = self(outputs, batch, task), self(outputs, partner, task)
+        return {name: theirs[name].lerp(ours[name], batch.blend.weight) for name in ours}
+
 
 objectives: Registry[type[Term]] = Registry("objective", ("edgepress.train.objectives",))
 

@@ -18,12 +18,13 @@ class CWD(FeatureTerm):
 
     Shu et al., "Channel-wise Knowledge Distillation for Dense Prediction", ICCV 2021. A trained 1x1 convolution brings
     the student to the teacher's channels where they differ. Maps `(N, C, H, W)`; of unequal size, they are pooled to
-    the smaller. For the logit maps of a segmentation network there is `cwd_logits`.
+    the smaller. The authors weigh features 50; for the logit maps of a segmentation network there is `cwd_logits`.
     """
 
     temperature: float = 4.0
 
     place: ClassVar[Place] = "last"
+    usual: ClassVar[float] = 50.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

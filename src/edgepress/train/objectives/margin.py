@@ -19,8 +19,8 @@ class Margin(FeatureTerm):
     After Heo et al., "A Comprehensive Overhaul of Feature Distillation" (OFD), ICCV 2019. `m` is, per channel, the mean
     of the teacher's negative values, here that of the batch; `r` is a trained 1x1 convolution with batch normalization.
     Maps `(N, C, H, W)` of unequal size are pooled to the smaller. Meant for features before a ReLU, hence by default
-    the last batch normalization of each stage; after a ReLU the margin is 0. The mean is over all numbers, where the
-    authors take the sum over an image, halve it per level and multiply by 0.001.
+    the last batch normalization of each stage, before a residual block adds to it; after a ReLU the margin is 0. The
+    mean is over all numbers, where the authors take the sum over an image, halve it per level and multiply by 0.001.
     """
 
     place: ClassVar[Place] = "normalized"

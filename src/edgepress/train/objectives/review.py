@@ -18,8 +18,9 @@ class Review(FeatureTerm):
 
     Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021. Trained attention-based fusion (ABF) mixes each
     level of the student with the already fused deeper one. The context loss is the mean squared difference of the maps
-    (weight 1) and of the maps pooled to 4x4, 2x2 and 1x1 (1/2, 1/4, 1/8; only where the map is larger), divided by the
-    weights used. Maps `(N, C, H, W)`, shallow to deep. The authors' weights lie in 0.6 to 10, raised over 20 epochs.
+    (weight 1) and of the maps pooled to 4x4, 2x2 and 1x1, each of half the weight before, divided by the sum of the
+    weights; sizes that a map does not exceed are left out. Maps `(N, C, H, W)`, shallow to deep. The authors' weights
+    lie in 0.6 to 10, raised over 20 epochs, which is left out here.
     """
 
     width: int = 64
@@ -45,8 +46,8 @@ def _context(ours: "Tensor", theirs: "Tensor") -> "Tensor":
 
     total, weights, weight = (ours - theirs).square().mean(), 1.0, 1.0
     for side in (4, 2, 1):
-        weight /= 2
         if side < min(ours.shape[2:]):
+            weight /= 2
             total = total + weight * (pooled(ours, (side, side)) - pooled(theirs, (side, side))).square().mean()
             weights += weight
     return total / weights
