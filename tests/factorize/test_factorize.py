@@ -1,5 +1,6 @@
 """Factorizing networks: budgets met, reloaded bit for bit, pruned and quantized on; bad input is named."""
 
+import copy
 import json
 import warnings
 from dataclasses import replace
@@ -306,6 +307,35 @@ def test_ranks_by_hand() -> None:
     _, report = factorize(model, config)
     assert {report.changes[f"layer3.0.conv{n}"].ranks for n in (1, 2)} == {(5, 4)}
     assert report.whole["conv1"] == "not asked for"
+
+
+def test_ranks_by_hand_go_to_the_methods_they_suit() -> None:
+    model, path = resnet(16), "layer3.0.conv2"
+    for ranks, method in (((12, 12), "tucker"), (70, "spatial")):
+        module = copy.deepcopy(model.module)
+        report = factorize_(module, model.signature, FactorizeConfig(layers=(path,), ranks={path: ranks}))
+        assert report.changes[path].method == method
+    with pytest.raises(ConfigError) as caught:
+        factorize_(model.module, model.signature, FactorizeConfig(layers=(path,), ranks={path: (4, 4, 4)}))
+    assert "tucker takes 2, got 3" in str(caught.value) and "spatial takes 1, got 3" in str(caught.value)
+
+
+class LooksIn(nn.Module):
+    """A network that asks a layer for more than its output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.fc, self.last = nn.Linear(768, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.fc(self.first(x.flatten(1)).view(-1, self.fc.in_features)))
+
+
+def test_a_layer_that_the_network_looks_into_stays_whole() -> None:
+    module = LooksIn()
+    report = factorize_(module, signature(16), FactorizeConfig(ranks={"*": 4}))
+    assert "the network looks into it" in report.whole["fc"] and set(report.changes) == {"first", "last"}
+    assert module(torch.zeros(1, 3, 16, 16)).shape == (1, 10)
 
 
 def test_networks_it_refuses() -> None:

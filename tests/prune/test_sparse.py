@@ -40,6 +40,16 @@ def test_blocks_go_whole() -> None:
     assert float((~mask).float().mean()) == pytest.approx(0.5, abs=0.05)
 
 
+def test_a_block_at_the_edge_weighs_what_it_holds() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 10))
+    for part in module:
+        nn.init.normal_(part.weight)
+    masks = sparsify_(module, SparsifyConfig(sparsity=0.5, pattern="block", block=(16, 1)))
+    shares = [float((~mask).float().mean()) for mask in masks.values()]
+    assert abs(shares[0] - shares[1]) < 0.15, "ten classes are no multiple of 16, and weigh no less for it"
+
+
 def test_the_gradual_schedule_rises_to_its_end() -> None:
     shares = [SparsifyConfig(sparsity=0.8, step=k, steps=4).share for k in (1, 2, 3, 4)]
     assert shares == sorted(shares) and shares[-1] == pytest.approx(0.8)

@@ -8,7 +8,8 @@ from edgepress.core.artifact import Model
 from edgepress.core.config import dump, parse
 from edgepress.core.stage import Context
 from edgepress.cost.budget import Budget
-from edgepress.cost.measure import measured
+from edgepress.cost.clock import export_file
+from edgepress.cost.measure import Yardstick, measured
 from edgepress.models.build import new_model
 from edgepress.models.inputs import to_tensor
 from edgepress.search.explore import Trial, explore, front
@@ -30,10 +31,7 @@ def search_student(stage: Search, ctx: Context) -> Model:
         return new_model(candidate.model, ctx.data.signature, candidate.arguments, ctx.seed)
 
     def weigh(candidate: Candidate) -> dict[str, float]:
-        model = built(candidate)
-        return ctx.ranks.agreed(
-            lambda: {k: measured(model.module, model.signature, k, budget) for k in dict.fromkeys([*limits, "params"])}
-        )
+        return ctx.ranks.agreed(lambda: scale.costs(built(candidate)))
 
     def judge(candidate: Candidate) -> float:
         if stage.score == "train":
@@ -52,6 +50,9 @@ def search_student(stage: Search, ctx: Context) -> Model:
 
     state = ctx.checkpoint.load() or {"trials": []}
     known = [parse(Trial, found, "search: kept trial") for found in state["trials"]]
+    scale = _Scale(budget)
+    if known and ctx.ranks.main:
+        scale.go_on(built(known[0].candidate), known[0].costs)
     trials = explore(space, limits, weigh, judge, stage.trials, ctx.seed, known, keep)
     best = front(trials, kind)
     ctx.notes.update(
@@ -65,6 +66,25 @@ def search_student(stage: Search, ctx: Context) -> Model:
     )
     ctx.progress.say(f"chosen of {len(trials)} ({len(space)} possible): {best[-1].candidate.word}")
     return built(best[-1].candidate)
+
+
+class _Scale:
+    """Weighs candidates; times are taken in turns with the first one's file, since the machine's speed drifts."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget, self._beside = budget, None
+
+    def go_on(self, first: Model, costs: dict[str, float]) -> None:
+        """Take up a search that was stopped, from its first candidate and what that took."""
+        if "latency_ms" in costs:
+            self._beside = Yardstick(export_file(first.module, first.signature), costs["latency_ms"])
+
+    def costs(self, model: Model) -> dict[str, float]:
+        """Return what `model` takes of each limit, and its parameters."""
+        kinds, module = dict.fromkeys([*self._budget.limits, "params"]), model.module
+        if "latency_ms" in kinds and self._beside is None:
+            self._beside = Yardstick.of(module, model.signature, self._budget)
+        return {k: measured(module, model.signature, k, self._budget, self._beside) for k in kinds}
 
 
 def _trained(stage: Search, model: Model, ctx: Context) -> float:

@@ -32,7 +32,7 @@ class Qat(Fitting):
     """
 
     references: ClassVar[tuple[str, ...]] = ("teacher",)
-    later: ClassVar[tuple[str, ...]] = ("rounded",)
+    later: ClassVar[tuple[str, ...]] = (*Fitting.later, "rounded")
 
     weights: int = 4
     activations: int = 8

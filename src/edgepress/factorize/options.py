@@ -66,19 +66,16 @@ def fitting(site: Site, config: FactorizeConfig) -> Layer:
 
 def by_rule(layer: Layer, rule: str, config: FactorizeConfig) -> list[Choice]:
     """Return one choice for each method that fits, its rank by `rule`; none where the rule finds nothing to keep."""
-    found: list[Choice] = []
-    for name in layer.methods:
-        ranks = layer.site.ranks and _given(layer, name, layer.site.ranks)
-        ranks = ranks or _rank(layer, name, rule, config)
-        if ranks:
-            found.append(layer.choice(name, ranks))
-    return found
+    if layer.site.ranks:
+        return _by_hand(layer, layer.site.ranks)
+    ranked = [(name, _rank(layer, name, rule, config)) for name in layer.methods]
+    return [layer.choice(name, ranks) for name, ranks in ranked if ranks]
 
 
 def ladder(layer: Layer, multiple: int) -> list[Choice]:
     """Return choices from coarse to fine for each method that fits; those set by hand where there are such."""
     if layer.site.ranks:
-        return [layer.choice(name, _given(layer, name, layer.site.ranks)) for name in layer.methods]
+        return _by_hand(layer, layer.site.ranks)
     found: dict[tuple[str, Ranks], Choice] = {}
     for name in layer.methods:
         method, tails = layer.method(name)
@@ -114,6 +111,20 @@ def _signal(tail: Floats, total: float, shape: Sequence[int]) -> int:
 def _rounded(layer: Layer, name: str, ranks: Ranks, multiple: int) -> Ranks:
     full = methods.get(name).full(layer.site.whole)
     return tuple(min(-(-rank // multiple) * multiple, most) for rank, most in zip(ranks, full, strict=True))
+
+
+def _by_hand(layer: Layer, ranks: Ranks) -> list[Choice]:
+    """Return one choice for each method that ranks set by hand suit; raise `ConfigError` where they suit none."""
+    found: list[Choice] = []
+    problems: list[str] = []
+    for name in layer.methods:
+        try:
+            found.append(layer.choice(name, _given(layer, name, ranks)))
+        except ConfigError as error:
+            problems += error.problems
+    if problems and not found:
+        raise ConfigError(problems)
+    return found
 
 
 def _given(layer: Layer, name: str, ranks: Ranks) -> Ranks:

@@ -1,5 +1,6 @@
 """Which layers of a network may be factorized, where they run, and why the others stay whole."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from edgepress.factorize.pieces import Pair, Whole, read
 from edgepress.models.difference import ties
 from edgepress.models.hooks import hooked
 from edgepress.models.paths import matched
-from edgepress.models.predictor import evaluating
+from edgepress.models.predictor import MISFITS, evaluating
 
 PARTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -60,7 +61,32 @@ def find_sites(module: nn.Module, signature: Signature, config: FactorizeConfig)
         given = config.ranks[ranks[path]] if path in ranks else None
         sites.append(Site(path, found, size, calls, (given,) if isinstance(given, int) else given))
     order = list(inputs)
-    return sorted(sites, key=lambda site: order.index(site.path)), whole
+    whole |= _looked_into(module, signature, [site.path for site in sites])
+    return sorted((site for site in sites if site.path not in whole), key=lambda site: order.index(site.path)), whole
+
+
+def _looked_into(module: nn.Module, signature: Signature, paths: list[str]) -> dict[str, str]:
+    """Return the layers of which the network asks more than to be called (`self.fc.in_features`), with that reason:
+    a chain of factors has no such attribute."""
+    if not paths or _runs_hidden(module, signature, paths) is None:
+        return {}
+    found = {path: _runs_hidden(module, signature, [path]) for path in paths}
+    return {path: f"the network looks into it ({reason})" for path, reason in found.items() if reason is not None}
+
+
+def _runs_hidden(module: nn.Module, signature: Signature, paths: list[str]) -> str | None:
+    """Return why the network does not run where these layers can only be called; None where it does."""
+    trial = copy.deepcopy(module)
+    for path in paths:
+        trial.set_submodule(path, nn.Sequential(trial.get_submodule(path)))
+    state = next(module.parameters())
+    image = torch.zeros(1, *signature.input.shape, dtype=state.dtype, device=state.device)
+    try:
+        with evaluating(trial), torch.no_grad():
+            trial(image)
+    except MISFITS as error:
+        return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+    return None
 
 
 def _layers(module: nn.Module) -> dict[str, nn.Module]:

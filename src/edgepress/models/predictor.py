@@ -12,6 +12,9 @@ from edgepress.core.artifact import Model, Signature
 from edgepress.core.errors import EdgepressError
 from edgepress.models.inputs import normalize
 
+MISFITS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError, KeyError)
+"""What a network may raise where an edit has left parts that do not fit together."""
+
 
 class TorchPredictor:
     """Runs `model` on uint8 images in evaluation mode, up to `batch` at a time, on the device its weights are on."""

@@ -125,8 +125,14 @@ def settle(model: Model) -> Model:
 
 @edits.register("difference")
 def apply_difference(module: nn.Module, signature: Signature, config: dict[str, Any]) -> nn.Module:
-    """Replay a recorded `Difference`."""
-    apply(module, parse(Difference, config))
+    """Replay a recorded `Difference`. Raises `BundleError` where it does not fit the network."""
+    try:
+        apply(module, parse(Difference, config))
+    except (ConfigError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise BundleError(
+            f"the recorded change does not fit the {type(module).__name__} that is built here ({error}); was it saved "
+            "with another version of that library?"
+        ) from error
     return module
 
 

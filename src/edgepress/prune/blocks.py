@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edgepress.core.artifact import Signature
 from edgepress.cost.shapes import LAYERS
 from edgepress.models.hooks import hooked
-from edgepress.models.predictor import evaluating
+from edgepress.models.predictor import MISFITS, evaluating
 from edgepress.prune.graph import MIXING, NORMS, Site
 
 
@@ -89,9 +89,9 @@ def _passes(part: nn.Module, given: Tensor) -> bool:
                     parameter.zero_()
         try:
             output = silent(given.clone())
-        except RuntimeError:
+        except MISFITS:  # it takes more than the one tensor it was seen with
             return False
-        return bool(torch.equal(output, given))
+        return isinstance(output, Tensor) and bool(torch.equal(output, given))
 
 
 def _runs_without(module: nn.Module, signature: Signature, path: str) -> bool:
@@ -101,6 +101,6 @@ def _runs_without(module: nn.Module, signature: Signature, path: str) -> bool:
     try:
         with torch.no_grad(), evaluating(trial):
             trial(image)
-    except (RuntimeError, TypeError, AttributeError):  # it is called with more than one argument, or looked into
+    except MISFITS:  # it is called with more than one argument, or looked into
         return False
     return True

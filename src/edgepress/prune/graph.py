@@ -19,7 +19,7 @@ from edgepress.core.errors import EdgepressError, MissingExtraError
 from edgepress.cost.shapes import LAYERS
 from edgepress.models.difference import ties
 from edgepress.models.paths import matched
-from edgepress.models.predictor import evaluating
+from edgepress.models.predictor import MISFITS, evaluating
 
 Side = Literal["out", "in"]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -306,7 +306,7 @@ def _trial(module: nn.Module, signature: Signature, sites: Sequence[Site]) -> st
             graph.cut(site, gone[site.path])
         with torch.no_grad(), evaluating(masked), _norms_passed_by(masked), _norms_passed_by(graph.module):
             expected, got = masked(image), graph.module(image)
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError, KeyError) as error:
+    except MISFITS as error:
         first = str(error).strip().splitlines() or [type(error).__name__]
         return f"the network does not run without some of its channels ({first[0][:120]})"
     if expected.shape != got.shape:

@@ -15,7 +15,7 @@ def group_lasso(module: nn.Module, sites: Sequence[Site]) -> Tensor:
 
     Weights of the layers that make a unit and of those that take it form one group; a norm counts times the square root
     of the group's size. Yuan and Lin, "Model selection and estimation in regression with grouped variables", 2006; Wen
-    et al., "Learning Structured Sparsity in Deep Neural Networks", 2016. Add a small multiple of it (1e-4) to the loss.
+    et al., "Learning Structured Sparsity in Deep Neural Networks", 2016. In a recipe it is the loss `group_lasso`.
     """
     device = next(module.parameters()).device
     total = torch.zeros((), device=device)

@@ -30,7 +30,8 @@ class SparseReport:
 def sparsify(model: Model, config: SparsifyConfig | None = None) -> tuple[Model, SparseReport]:
     """Return `model` with zeros for its smallest weights, and what it gains; `model` is untouched.
 
-    The zeros are in the weights: no mask stays behind, and further training may fill them again.
+    The zeros are in the weights: no mask stays behind, and further training fills them again, unless its stage says
+    `keep_zeros`.
     """
     if model.precision != "fp32":
         raise EdgepressError(f"sparsify needs an fp32 network, this one is {model.precision} already")
@@ -107,7 +108,12 @@ def _energy(weight: Tensor, rows: int, columns: int) -> Tensor:
     flat = weight.flatten(1).square()
     padded = F.pad(flat, (0, -flat.shape[1] % columns, 0, -flat.shape[0] % rows))
     blocks = padded.view(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns)
-    return blocks.mean(dim=(1, 3))
+    return blocks.sum(dim=(1, 3)) / _counts(flat.shape[0], rows)[:, None] / _counts(flat.shape[1], columns)
+
+
+def _counts(size: int, step: int) -> Tensor:
+    """Return how many of `size` rows lie in each block of `step`: the last one may have fewer."""
+    return torch.tensor([min(step, size - start) for start in range(0, size, step)], dtype=torch.float32)
 
 
 def _expand(energy: Tensor, weight: Tensor, rows: int, columns: int) -> Tensor:

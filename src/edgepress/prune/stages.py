@@ -85,8 +85,8 @@ class Sparsify(Stage):
 
     `sparsity` is the share that goes (with `pattern: 2:4` always a half); `block` is the outputs and inputs of a block;
     `protect` holds globs of layers left alone; `step` of `steps` is the place on the cubic schedule of Zhu and Gupta,
-    2017. The file gets smaller where it is compressed. No engine here gets faster by it: ONNX Runtime multiplies with
-    zeros as with other numbers.
+    2017; a training behind it keeps the zeros with `keep_zeros: true`. The file gets smaller where it is compressed. No
+    engine here gets faster by it: ONNX Runtime multiplies with zeros as with other numbers.
     """
 
     sparsity: float = 0.5

@@ -10,7 +10,7 @@ keeps the result of every step, as of any other stage, and goes on where it was 
 becomes `thinner-1`, `student-1`, `thinner-2`, `student-2`, `thinner`, `student`: the last round has the plain names.
 Where a stage has a schedule, it is filled in: of `fraction` each round takes an equal part of the way to the budget
 (1/3, then 1/2 of what is left, then all of it: for `prune` and `factorize`), and `step` of `steps` counts (for
-`sparsify`). What is given is left alone.
+`sparsify`, with `keep_zeros: true` in the training behind it). What is given is left alone.
 """
 
 from collections.abc import Mapping

@@ -34,7 +34,8 @@ class FitConfig:
     """How to train.
 
     `warmup` is a share of the steps, `clip` the largest gradient norm (0: no clipping), `ema` the decay per step of an
-    average of the weights that replaces them at the end (0: none).
+    average of the weights that replaces them at the end (0: none). With `keep_zeros` weights that are 0 at the start
+    stay so.
     """
 
     __pydantic_config__ = STRICT
@@ -49,6 +50,7 @@ class FitConfig:
     ema: float = 0.0
     clip: float = 0.0
     precision: Precision = "auto"
+    keep_zeros: bool = False
 
 
 @dataclass
@@ -183,6 +185,7 @@ class _Run:
         self._modules = [module] if trained is None else [module, trained.to(loader.device)]
         self.optimizer = make_optimizer(self._modules, config)
         self.average = Average(module, config.ema)
+        self._masks: list[tuple[Tensor, Tensor]] = []
         self.at = _Position()
         self.history: list[dict[str, Any]] = []
         self._saved = self._clock = time.monotonic()
@@ -227,6 +230,7 @@ class _Run:
             parameters = [p for module in self._modules for p in module.parameters()]
             torch.nn.utils.clip_grad_norm_(parameters, self.config.clip)
         self.optimizer.step()
+        self._clear_zeros()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.module)
         self.companion.follow(batch, outputs.detach(), lr)
@@ -241,6 +245,12 @@ class _Run:
             outputs = self.module(self.mode.place(images))
         outputs, batch = self.ranks.gather(outputs.float(), total), batch.gathered(self.ranks, total)
         return batch, self.objective.blended(outputs, batch, self.task), outputs
+
+    @torch.no_grad()
+    def _clear_zeros(self) -> None:
+        """Take back what the step gave to weights that are to stay 0."""
+        for parameter, stays in self._masks:
+            parameter.mul_(stays)
 
     def _add_gradients(self) -> None:
         """Add up what the shares of the batch give. What learns beside the network (connectors) has seen all of it."""
@@ -340,9 +350,17 @@ class _Run:
 
     def begin(self, state: dict[str, Any] | None) -> None:
         """Go back to a saved state; at a fresh start seed the random stream that dropout draws from."""
-        if state is None:
+        if state is not None:
+            self._go_back(state)
+        else:
             torch.manual_seed(self.loader.seed)
-            return
+        if self.config.keep_zeros:
+            weights = [p for p in self.module.parameters() if p.ndim > 1]
+            self._masks = [(p, p != 0) for p in weights if not p.all()]
+            if not self._masks:
+                raise TrainingError("'keep_zeros' and no weight is 0: put a `sparsify` stage before, or leave it out")
+
+    def _go_back(self, state: dict[str, Any]) -> None:
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])

@@ -39,7 +39,7 @@ def run_fit(stage: Fitting, artifact: Model | None, ctx: Context, teacher: Artif
     task, device, objective, config = (
         tasks.get(start.signature.task),
         ctx.ranks.device or default_device(),
-        stage.objective().informed(ctx.data),
+        stage.objective().informed(ctx.data).bound(start.module, start.signature, ctx.ranks.count),
         _config(stage),
     )
     augment = parse(Augment, stage.augment, "field 'augment'")
@@ -140,7 +140,18 @@ def _start(stage: Fitting, artifact: Model | None, ctx: Context) -> Model:
 
 
 def _config(stage: Fitting) -> FitConfig:
-    names = ("epochs", "lr", "optimizer", "weight_decay", "schedule", "warmup", "ema", "clip", "precision")
+    names = (
+        "epochs",
+        "lr",
+        "optimizer",
+        "weight_decay",
+        "schedule",
+        "warmup",
+        "ema",
+        "clip",
+        "precision",
+        "keep_zeros",
+    )
     return FitConfig(**{name: getattr(stage, name) for name in names})
 
 

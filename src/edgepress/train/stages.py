@@ -23,10 +23,12 @@ class Fitting(Stage):
 
     `model` starts from a fresh network of that name, built with `arguments`; without it the training goes on from the
     stage before. `augment` holds the fields of `train.config.Augment`; `views` limits the augmentations an image is
-    seen in (0: a new one every epoch). See `train.fit.FitConfig` for the rest.
+    seen in (0: a new one every epoch). `keep_zeros` lets weights that are 0 at the start stay so, as `sparsify` leaves
+    them. See `train.fit.FitConfig` for the rest.
     """
 
     takes: ClassVar[str] = "model"
+    later: ClassVar[tuple[str, ...]] = ("keep_zeros",)
 
     epochs: int
     model: str | None = None
@@ -43,6 +45,7 @@ class Fitting(Stage):
     precision: Literal["auto", "fp32", "bf16", "mixed"] = "auto"
     augment: dict[str, Any] = field(default_factory=dict[str, Any])
     views: int = 0
+    keep_zeros: bool = False
 
     def wants_input(self) -> bool:
         """A stage that names a model starts from it."""
@@ -62,6 +65,10 @@ class Fitting(Stage):
             ("views", self.views >= 0, "0 or more"),
         ]
         wrong = [f"field {name!r} must be {range_}, got {getattr(self, name)}" for name, ok, range_ in ranges if not ok]
+        if self.keep_zeros and self.model is not None:
+            wrong.append(
+                "field 'keep_zeros' belongs to a network that `sparsify` has thinned out, and 'model' is fresh"
+            )
         if self.arguments and self.model is None:
             wrong.append("field 'arguments' belongs to a 'model', and none is named")
         try:
@@ -111,7 +118,7 @@ class Train(Fitting):
     more; each is a name, or a name with its fields and its `weight`. An entry `supervised` replaces the loss on labels.
     """
 
-    later: ClassVar[tuple[str, ...]] = ("losses",)
+    later: ClassVar[tuple[str, ...]] = (*Fitting.later, "losses")
 
     losses: tuple[str | dict[str, Any], ...] = ()
 
@@ -152,7 +159,7 @@ class Distill(Fitting):
         2  # 1 compared features that a block had added to, and gave reviews and masks other weights
     )
     references: ClassVar[tuple[str, ...]] = ("teacher",)
-    later: ClassVar[tuple[str, ...]] = ("method", "losses", "teacher_weights", "vote")
+    later: ClassVar[tuple[str, ...]] = (*Fitting.later, "method", "losses", "teacher_weights", "vote")
 
     teacher: str | tuple[str, ...]
     temperature: float | None = None

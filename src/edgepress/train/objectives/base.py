@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from edgepress.core.artifact import Signature
     from edgepress.data.base import Data
     from edgepress.tasks.base import Task
     from edgepress.train.loader import Batch
@@ -44,6 +45,10 @@ class Term(ABC):
 
     def informed(self, data: "Data") -> Self:
         """Return this loss with what it needs to know of the training data, such as how rare each class is."""
+        return self
+
+    def bound(self, module: "nn.Module", signature: "Signature", processes: int) -> "Term":
+        """Return this loss for the network that is trained, by so many processes, where it looks at its weights."""
         return self
 
     @abstractmethod
@@ -127,6 +132,11 @@ class Objective:
         """Return this objective with what its terms need to know of the training data."""
         return replace(self, terms=tuple((name, weight, term.informed(data)) for name, weight, term in self.terms))
 
+    def bound(self, module: "nn.Module", signature: "Signature", processes: int) -> Self:
+        """Return this objective for the network that is trained."""
+        terms = ((name, weight, term.bound(module, signature, processes)) for name, weight, term in self.terms)
+        return replace(self, terms=tuple(terms))
+
     def __call__(self, outputs: "Tensor", batch: "Batch", task: "Task") -> "dict[str, Tensor]":
         """Return the weighted terms by name; the loss is their sum."""
         return {name: weight * term(outputs, batch, task) for name, weight, term in self.terms if weight}
@@ -140,7 +150,7 @@ class Objective:
         return {name: theirs[name].lerp(ours[name], batch.blend.weight) for name in ours}
 
 
-objectives: Registry[type[Term]] = Registry("objective", ("edgepress.train.objectives",))
+objectives: Registry[type[Term]] = Registry("objective", ("edgepress.train.objectives", "edgepress.chain.objectives"))
 
 
 def positive(name: str, value: float) -> None:
