@@ -174,27 +174,29 @@ class _Work:
         rest = full - sum(layer.cost(kind, layer.site.whole.chain, self.table) for layer in self.layers)
         best: tuple[float, list[Choice | None]] | None = None
         closest, wanted, tried = full, limit, list[list[Choice | None]]()
-        for _ in range(ATTEMPTS):
-            try:
-                taken = within(self.layers, choices, kind, wanted, rest, self.table)
-            except ImpossibleBudgetError:
-                if not tried:
-                    raise
-                break  # the measured network takes more than its layers say, and nothing is left to take
-            if taken in tried:
-                break
-            tried.append(taken)
-            after = measured(self._shaped(taken), self.signature, kind, self.budget, beside)
-            self.say(f"attempt {len(tried)}: {kind} {after:.6g} of {limit:.6g}")
-            closest = min(closest, after)
-            allowed = limit * NOISE if kind == "latency_ms" else limit
-            if after <= allowed and (best is None or after > best[0]):
-                best = after, taken
-            if CLOSE * limit <= after <= allowed:
-                break
-            wanted -= after - limit * (0.995 if kind == "latency_ms" else 1.0)
-        if self.table:
-            self.table.save()
+        try:
+            for _ in range(ATTEMPTS):
+                try:
+                    taken = within(self.layers, choices, kind, wanted, rest, self.table)
+                except ImpossibleBudgetError:
+                    if not tried:
+                        raise
+                    break  # the measured network takes more than its layers say, and nothing is left to take
+                if taken in tried:
+                    break
+                tried.append(taken)
+                after = measured(self._shaped(taken), self.signature, kind, self.budget, beside)
+                self.say(f"attempt {len(tried)}: {kind} {after:.6g} of {limit:.6g}")
+                closest = min(closest, after)
+                allowed = limit * NOISE if kind == "latency_ms" else limit
+                if after <= allowed and (best is None or after > best[0]):
+                    best = after, taken
+                if CLOSE * limit <= after <= allowed:
+                    break
+                wanted -= after - limit * (0.995 if kind == "latency_ms" else 1.0)
+        finally:
+            if self.table:
+                self.table.save()
         if best is None:
             raise ImpossibleBudgetError(
                 f"the budget was not met in {len(tried)} attempts; closest: {kind} {closest:.6g} for {limit:.6g}"

@@ -22,8 +22,8 @@ class DKD(Term):
 
     Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022. With `p` the softened probability of the true class,
     TCKD is the divergence of the pairs `(p, 1 - p)`, NCKD that of the softmax over the other classes. `kd` is the case
-    `alpha = 1, beta = 1 - p_teacher`, which hardly counts the others where the teacher is sure. Outputs are `(N,
-    classes)` or `(N, classes, H, W)`.
+    `alpha = 1, beta = 1 - p_teacher`, which hardly counts the others where the teacher is sure. The authors raise
+    it over the first 20 epochs, which is left out here. Outputs are `(N, classes)` or `(N, classes, H, W)`.
     """
 
     temperature: float = 4.0
