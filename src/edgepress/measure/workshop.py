@@ -91,9 +91,9 @@ def outputs(model: Path, images: Path, to: Path) -> None:
     import numpy as np
 
     from edgepress.core.files import write_array
-    from edgepress.models.predictor import TorchPredictor
+    from edgepress.export.integers import predictor
 
-    write_array(to, TorchPredictor(loaded(model), 64)(np.load(images)))
+    write_array(to, predictor(loaded(model), 64)(np.load(images)))
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

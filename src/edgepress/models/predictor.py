@@ -1,7 +1,7 @@
 """A `Model` as a `Predictor`: the same call that an exported program answers."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -17,10 +17,14 @@ MISFITS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, Asse
 
 
 class TorchPredictor:
-    """Runs `model` on uint8 images in evaluation mode, up to `batch` at a time, on the device its weights are on."""
+    """Runs `model` on uint8 images in evaluation mode, up to `batch` at a time, on the device its weights are on.
 
-    def __init__(self, model: Model, batch: int = 256) -> None:
+    `compute` is another way to compute its module: the same from normalized images to outputs.
+    """
+
+    def __init__(self, model: Model, batch: int = 256, compute: Callable[[torch.Tensor], object] | None = None) -> None:
         self._model, self._batch = model, model.signature.input.at_once(batch)
+        self._compute = compute or model.module
 
     @property
     def signature(self) -> Signature:
@@ -39,14 +43,14 @@ class TorchPredictor:
         with evaluating(module), torch.inference_mode():
             # A loop over zero images would leave nothing to take the output's shape from.
             parts = [
-                self._outputs(module, images[start : start + self._batch], device)
+                self._outputs(images[start : start + self._batch], device)
                 for start in range(0, max(len(images), 1), self._batch)
             ]
         return np.concatenate(parts)
 
-    def _outputs(self, module: nn.Module, images: NDArray[np.uint8], device: torch.device) -> NDArray[np.float32]:
+    def _outputs(self, images: NDArray[np.uint8], device: torch.device) -> NDArray[np.float32]:
         batch = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
-        outputs = module(normalize(batch, self.signature.input))
+        outputs = self._compute(normalize(batch, self.signature.input))
         if not isinstance(outputs, torch.Tensor):
             raise EdgepressError(
                 f"{self._model.builder.name} returned a {type(outputs).__name__}; "

@@ -260,9 +260,9 @@ def _needs(step: Step) -> list[str]:
 def predictor(artifact: Artifact) -> Predictor:
     """Return what computes the outputs of `artifact`: PyTorch for a model, its engine for a program."""
     if isinstance(artifact, Model):
-        from edgepress.models.predictor import TorchPredictor
+        from edgepress.export import integers
 
-        return TorchPredictor(artifact)
+        return integers.predictor(artifact)
     from edgepress.runtime.predictor import EnginePredictor
 
     return EnginePredictor(artifact, threads=environment.physical_cores())

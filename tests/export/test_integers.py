@@ -1,0 +1,76 @@
+"""A quantized network computed with integers is what integer engines compute, to the bit where they have the kernels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgepress.core.artifact import Builder, Model, Signature
+from edgepress.core.inputs import InputSpec
+from edgepress.export import integers
+from edgepress.export.integers import Codes, predictor
+from edgepress.export.onnx import export_onnx
+from edgepress.models.build import new_model
+from edgepress.models.predictor import TorchPredictor
+from edgepress.quantize.config import QuantizeConfig
+from edgepress.quantize.ptq import quantize
+from edgepress.runtime.predictor import EnginePredictor
+from prune.helpers import enliven
+from quantize.nets import NETS, images, make, quantized
+
+EXACT = ("Flat", "Residual", "PreActivation", "Shuffle", "Padded", "Concat")
+"""Nets of which ONNX Runtime computes everything with integers; the others have a sigmoid, a product, a GELU."""
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_onnx_runtime_computes_the_same_integers(name: str) -> None:
+    model, seen = quantized(name), images(64)
+    expected = predictor(model)(seen)
+    got = EnginePredictor(export_onnx(model, images(24)))(seen)
+    if name in EXACT:
+        np.testing.assert_array_equal(np.argmax(got, 1), np.argmax(expected, 1))
+        np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+    else:
+        assert np.sqrt(((got - expected) ** 2).mean()) < 5e-3 * expected.std()
+
+
+def deep() -> Model:
+    """A network of twenty layers one behind the other, whose roundings spread."""
+    labels = tuple("abcdefghij")
+    model = new_model("cifar_resnet20", Signature("classification", InputSpec(16, 16), labels), {}, seed=0)
+    enliven(model.module)
+    return model
+
+
+@pytest.mark.parametrize("weights", [8, 4])
+def test_a_deep_network_agrees_to_the_bit_where_roundings_in_floating_point_do_not(weights: int) -> None:
+    model, seen = quantize(deep(), images(24, 16), QuantizeConfig(weights=weights)), images(64, 16)
+    got = EnginePredictor(export_onnx(model, images(24, 16)))(seen)
+    exact, fake = predictor(model)(seen), TorchPredictor(model)(seen)
+    off = [float(np.abs(got - one).max() / np.abs(got).max()) for one in (exact, fake)]
+    assert off[0] < 1e-5, off
+    assert off[1] < 0.1, "both are roundings of the same network"
+
+
+def test_sums_that_float32_does_not_hold_are_exact() -> None:
+    wide = Model(
+        nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4)), Builder("quantize.nets:Wide"),
+        Signature("classification", InputSpec(64, 64), ("a", "b", "c", "d")),
+    )  # fmt: skip
+    with torch.no_grad():
+        wide.module[1].weight.fill_(0.01)
+    model, seen = quantize(wide, images(8, 64)), np.full((2, 64, 64, 3), 254, np.uint8)
+    run = integers.Integers(model.module)
+    assert float(predictor(model)(seen)[0, 0]) == pytest.approx(float(TorchPredictor(model)(seen)[0, 0]), rel=1e-4)
+    codes = Codes(torch.full((1, 12288), 255.0), torch.tensor(1.0))
+    weight = Codes(torch.full((1, 12288), 127.0), torch.ones(1, 1))
+    [(total, _)] = integers._product(torch.nn.functional.linear, codes, weight, None).terms  # type: ignore[union-attr]
+    assert total.dtype == torch.float64 and int(total) == 12288 * 255 * 127
+    assert run.module is model.module
+
+
+def test_a_network_without_integers_is_left_to_pytorch(tmp_path: Path) -> None:
+    model = make("Residual")
+    np.testing.assert_array_equal(predictor(model)(images()), TorchPredictor(model)(images()))
