@@ -1,4 +1,4 @@
-"""A quantized network computed with integers is what integer engines compute, to the bit where they have the kernels."""
+"""A quantized network computed with integers is what integer engines compute, to the bit where they have kernels."""
 
 from pathlib import Path
 

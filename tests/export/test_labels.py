@@ -30,6 +30,18 @@ def test_a_labelled_file_computes_the_same(name: str, kind: str) -> None:
     assert weighted == list(range(len(layers_of(data))))
 
 
+def test_a_label_is_no_name_that_the_file_has() -> None:
+    model = onnx.load_from_string(to_onnx(quantized("Residual")))
+    first = model.graph.initializer[0].name  # a large file has values of all short names
+    for node in model.graph.node:
+        node.input[:] = ["n0" if name == first else name for name in node.input]
+    model.graph.initializer[0].name = "n0"
+    data = labelled(model.SerializeToString())
+    onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    found = onnx.load_from_string(data).graph
+    assert not {node.output[0] for node in found.node} & {value.name for value in found.initializer}
+
+
 @pytest.mark.parametrize("kind", ["fp32", "w8a8"])
 def test_the_profiler_names_every_layer(kind: str) -> None:
     model = make("Residual") if kind == "fp32" else quantized("Residual")

@@ -36,7 +36,8 @@ def labelled(data: bytes) -> bytes:
     for number, node in enumerate(graph.node):
         before = [owners[name] for name in node.input if name in owners]
         layer = layers.get(number, max(before, default=None))
-        node.name = f"n{number}" if layer is None else f"L{layer}" + ("" if number in layers else f".n{number}")
+        # With a dot, which no name of `export.slim` has.
+        node.name = f"n.{number}" if layer is None else f"L{layer}" + ("" if number in layers else f".n{number}")
         for place, name in enumerate(node.output):
             if layer is not None:
                 owners[name] = layer
