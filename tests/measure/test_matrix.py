@@ -192,6 +192,8 @@ def test_the_cell_that_groups_have_in_common_is_timed_in_each(tmp_path: Path, mo
     assert [bool(turn) for turn in second.turns] == [True] * 2
     assert [bool(turn) for turn in third.turns] == [False, False, True, True]
     assert len(matrix.ratios(first, third)) == 2, "only turns of one group are compared"
+    assert not matrix.ratios(second, third)
+    assert matrix.speedup(second, third) == pytest.approx(second.ms / third.ms)  # type: ignore[operator]
 
 
 def test_slow_images_are_scored_in_several_answers(tmp_path: Path) -> None:

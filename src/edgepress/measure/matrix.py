@@ -115,9 +115,12 @@ class Result:
 
 
 def speedup(before: Result, after: Result) -> float | None:
-    """Return how many times faster `after` is: the median over turns, in which both met the same machine."""
+    """Return how many times faster `after` is: the median over turns, in which both met the same machine. Of cells that
+    did not fit into its memory together it is that of their medians."""
     found = ratios(before, after)
-    return float(np.median(found)) if found else None
+    if found:
+        return float(np.median(found))
+    return before.ms / after.ms if before.ms and after.ms else None
 
 
 def ratios(before: Result, after: Result) -> list[float]:
