@@ -106,6 +106,17 @@ def test_a_final_has_few_files_close_to_the_fastest() -> None:
     assert finalists(field, Budget(ms=0.5)) == []
 
 
+def test_of_a_restless_machine_every_engine_within_reach_is_in_the_final() -> None:
+    twins = [
+        result("openvino", kind, 1.0 + 0.01 * k) for k, kind in enumerate(("w8a8", "w8a8+bf16", "w8a8+fp16", "bf16"))
+    ]
+    restless = [dataclasses.replace(one, turns=[[1e-3] * 3, [2.5e-3] * 2]) for one in twins]
+    other = result("litert", "w8a8", 1.8)
+    assert other not in finalists([*twins, other], Budget())
+    few = finalists([*restless, other], Budget())
+    assert other in few and len(few) == 4
+
+
 def test_empty_cells_are_never_chosen() -> None:
     broken = dataclasses.replace(FIELD[3], error="crashed with SIGSEGV")
     assert judge([*FIELD[:3], broken], Budget()).chosen is FIELD[1]

@@ -83,11 +83,23 @@ def judge(results: Sequence[Result], budget: Budget) -> Verdict:
 
 
 def finalists(results: Sequence[Result], budget: Budget) -> list[Result]:
-    """Return the files that keep `budget` and may be the fastest of these, by the times of the matrix."""
+    """Return the files that keep `budget` and may be the fastest of these, by the times of the matrix.
+
+    Where the fastest was restless, that is every file which its slow calls would reach: a machine with two speeds does
+    not slow all files down alike.
+    """
     best = float_score(results)
     good = [r for r in results if not r.error and r.ms is not None and r.cell.runtime != EAGER]
     within = sorted((r for r in good if not budget.broken(r, best)), key=lambda result: result.ms or 0.0)
-    return [result for result in within if (result.ms or 0.0) <= NEAR * (within[0].ms or 0.0)][:MOST]
+    if not within:
+        return []
+    leader = within[0]
+    reach = leader.timing.ms(0.9) if leader.restless and leader.timing else leader.ms or 0.0
+    near = [result for result in within if (result.ms or 0.0) <= NEAR * reach]
+    # Of one engine's files that compute alike the first stand for the others, until there is room.
+    first = [r for k, r in enumerate(near) if r.cell.runtime not in {other.cell.runtime for other in near[:k]}]
+    chosen = [*first, *(result for result in near if result not in first)][:MOST]
+    return [result for result in near if result in chosen]
 
 
 def float_score(results: Sequence[Result]) -> float | None:
