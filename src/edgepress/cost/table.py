@@ -17,7 +17,10 @@ LayerClock = Callable[[Shape, int, int, int, int], float]
 STEPS = (1, 2, 4, 8, 16, 32)
 PROBE = Shape("conv", 16, 16, (3, 3), (1, 1), (1, 1), (1, 1))
 WIDE = 64
+"""The layer by which the step is measured, and its channels."""
+
 ROUNDS = 3
+"""So often is each of its widths timed; the shortest counts."""
 
 
 class LatencyTable:

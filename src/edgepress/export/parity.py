@@ -2,8 +2,8 @@
 
 Both sides see the same real images. A floating-point file differs by the order of its sums only: 5e-7 of the largest
 output was measured over thirteen families. A network of integers is held against itself with the same integers
-(`export.integers`): ONNX Runtime, LiteRT and ExecuTorch are then 0 to 0.005 of the outputs away, rms, on ResNet-50 and
-EfficientNet-B0. A bias left out, or a scale that is wrong, costs 0.1 and more.
+(`export.integers`): ONNX Runtime, LiteRT and ExecuTorch then decide alike on all of 256 images, with ResNet-50 and
+EfficientNet-B0 (rows `parity` of `benchmarks/results/runtimes.csv`). A bias left out, or a wrong scale, shows at once.
 
 An engine that leaves roundings out (OpenVINO adds inside a convolution) is near the float network, and further away:
 two exact ways to round end up about as far apart as rounding moved the network itself, since a difference of a

@@ -219,19 +219,23 @@ def install(link: Link, bench: Bench, folder: str, python: str, progress: Progre
 
 def patiently(work: Callable[[], T], progress: Progress, first: bool = False) -> T:
     """Return what `work` does, again where the link breaks; the `first` time a machine must answer at once."""
-    pause, attempt, until = PAUSE, 1, time.monotonic() + PATIENCE
+    pause, attempt, until = PAUSE, 1, float("inf")
     while True:
         try:
             return work()
         except ConnectionError as error:
             if first and attempt == 1 and _hopeless(str(error)):
                 raise LinkError(f"no connection: {error}; try the same with `ssh` by hand") from None
-            busy = isinstance(error, BusyError)
-            if time.monotonic() > until if busy else attempt == ATTEMPTS:
-                how = f"after {PATIENCE / 60:.0f} minutes" if busy else f"the link broke {ATTEMPTS} times"
-                raise LinkError(f"{how}: {error}; the same command goes on") from None
-            progress.say(f"{'waiting' if busy else 'the link broke'} ({error}); again in {pause:g} s")
-            attempt += not busy
+            if isinstance(error, BusyError):
+                until = min(until, time.monotonic() + PATIENCE)
+                if time.monotonic() > until:
+                    raise LinkError(f"after {PATIENCE / 60:.0f} minutes: {error}; the same command goes on") from None
+                progress.say(f"waiting ({error}); again in {pause:g} s")
+            else:
+                if attempt == ATTEMPTS:
+                    raise LinkError(f"the link broke {ATTEMPTS} times: {error}; the same command goes on") from None
+                progress.say(f"the link broke ({error}); again in {pause:g} s")
+                attempt, until = attempt + 1, float("inf")
             time.sleep(pause)
             pause = min(2 * pause, LONGEST)
 

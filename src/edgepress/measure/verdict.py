@@ -96,10 +96,10 @@ def finalists(results: Sequence[Result], budget: Budget) -> list[Result]:
     leader = within[0]
     reach = leader.timing.ms(0.9) if leader.restless and leader.timing else leader.ms or 0.0
     near = [result for result in within if (result.ms or 0.0) <= NEAR * reach]
-    # Of one engine's files that compute alike the first stand for the others, until there is room.
-    first = [r for k, r in enumerate(near) if r.cell.runtime not in {other.cell.runtime for other in near[:k]}]
-    chosen = [*first, *(result for result in near if result not in first)][:MOST]
-    return [result for result in near if result in chosen]
+    # An engine's fastest file comes before the second of another: files of one engine often compute alike.
+    first = {result.cell.runtime: result for result in reversed(near)}
+    chosen = sorted(near, key=lambda result: first[result.cell.runtime] is not result)[:MOST]
+    return sorted(chosen, key=lambda result: result.ms or 0.0)
 
 
 def float_score(results: Sequence[Result]) -> float | None:

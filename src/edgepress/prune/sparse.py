@@ -108,12 +108,13 @@ def _energy(weight: Tensor, rows: int, columns: int) -> Tensor:
     flat = weight.flatten(1).square()
     padded = F.pad(flat, (0, -flat.shape[1] % columns, 0, -flat.shape[0] % rows))
     blocks = padded.view(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns)
-    return blocks.sum(dim=(1, 3)) / _counts(flat.shape[0], rows)[:, None] / _counts(flat.shape[1], columns)
+    down, across = (_counts(size, step).to(flat) for size, step in zip(flat.shape, (rows, columns), strict=True))
+    return blocks.sum(dim=(1, 3)) / down[:, None] / across
 
 
 def _counts(size: int, step: int) -> Tensor:
     """Return how many of `size` rows lie in each block of `step`: the last one may have fewer."""
-    return torch.tensor([min(step, size - start) for start in range(0, size, step)], dtype=torch.float32)
+    return torch.tensor([min(step, size - start) for start in range(0, size, step)])
 
 
 def _expand(energy: Tensor, weight: Tensor, rows: int, columns: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 import copy
 import statistics
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -140,18 +140,7 @@ def _start(stage: Fitting, artifact: Model | None, ctx: Context) -> Model:
 
 
 def _config(stage: Fitting) -> FitConfig:
-    names = (
-        "epochs",
-        "lr",
-        "optimizer",
-        "weight_decay",
-        "schedule",
-        "warmup",
-        "ema",
-        "clip",
-        "precision",
-        "keep_zeros",
-    )
+    names = [field.name for field in fields(FitConfig) if hasattr(stage, field.name)]
     return FitConfig(**{name: getattr(stage, name) for name in names})
 
 

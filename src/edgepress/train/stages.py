@@ -155,9 +155,7 @@ class Distill(Fitting):
     their logits (`teacher_weights`); with `vote: confidence` each image weighs them by how well they know its label.
     """
 
-    version: ClassVar[int] = (
-        2  # 1 compared features that a block had added to, and gave reviews and masks other weights
-    )
+    version: ClassVar[int] = 2  # 1 compared features that a block had added to
     references: ClassVar[tuple[str, ...]] = ("teacher",)
     later: ClassVar[tuple[str, ...]] = (*Fitting.later, "method", "losses", "teacher_weights", "vote")
 
