@@ -61,7 +61,7 @@ def _most(context: click.Context, parameter: click.Parameter, value: float | Non
 @click.option("--calls", type=click.IntRange(30), default=300, show_default=True, help="Timed calls of each cell.")
 @click.option("--limit", type=click.FloatRange(1), default=120.0, show_default=True, help="Seconds a cell may hang.")
 @click.option("--tdp", type=click.FloatRange(0, min_open=True), help="Watts, to estimate energy that nothing counts.")
-@click.option("--drop", type=float, callback=_most, default=1.0, show_default=True, help="Budget: points of score (or inf).")
+@click.option("--drop", type=float, callback=_most, default=1.0, show_default=True, help="Budget: points, or inf.")
 @click.option("--ms", type=float, callback=_most, help="Budget: milliseconds.")
 @click.option("--mb", type=float, callback=_most, help="Budget: megabytes of the file.")
 @click.option("--mj", type=float, callback=_most, help="Budget: millijoules of a call.")
