@@ -1,18 +1,18 @@
 """`resnet20-<student>-<method>`: one teacher, a student of its family and one of another, every way in equal epochs.
 
-CIFAR-10; the teacher is the ResNet-20 that the public ResNet-56 taught (92.2 %). Eight epochs, one seed: what two cores
-allow. The table says what the default of `distill` goes by; `val_top1` decides, `top1` of the test split is beside it.
+CIFAR-100, a teacher of twelve epochs, students of eight, one seed: what two cores allow. The table says what the
+default of `distill` goes by; `val_top1` decides, `top1` of the test split is beside it.
 """
 
-import json
 from typing import Any
 
-from benchmarks.accuracy import public_sets
-from benchmarks.base import RECIPES, Options
-from benchmarks.distilling import done, over_seeds, score
+from benchmarks.base import Options
+from benchmarks.distilling import done, over_seeds, prepared, score
 from benchmarks.figures.distill_pairs import methods
-from benchmarks.job import recipe
 from edgepress.measure.rows import Row
+
+PARTS = "students"
+"""What `--parts` chooses among."""
 
 STUDENTS = {"resnet8": ("cifar_resnet8", 0.2), "light_cnn": ("light_cnn", 0.1)}
 """Model and learning rate."""
@@ -29,19 +29,16 @@ def ways() -> dict[str, list[Any]]:
 def measure(options: Options) -> list[Row]:
     """Train what is not trained yet and return all rows."""
     rows: list[Row] = []
-    path = RECIPES / "distill-methods.yaml"
-    for student, (model, lr) in STUDENTS.items():
+    for student in options.wanted(list(STUDENTS)):
+        model, lr = STUDENTS[student]
         for method, losses in ways().items():
-            sets = [f"name=distill-{student}-{method}", f"student.losses={json.dumps(losses)}"]
-            sets += [
-                f"{stage}.{key}={value}"
-                for stage in ("alone", "student")
-                for key, value in (("model", model), ("lr", lr))
-            ]
-            sets += public_sets(path)
-            found = done(recipe(path, sets, options.quick), options).rows
-            labels = {"alone": "alone", "student": method} if method == "kd" else {"student": method}
-            for label, name in labels.items():
+            sets: dict[str, Any] = {"name": f"distill-{student}-{method}", "student.losses": losses}
+            for stage in ("alone", "student"):
+                sets |= {f"{stage}.model": model, f"{stage}.lr": lr}
+            found = done(prepared("distill-methods", options, sets), options).rows
+            labels = {"teacher": "teacher", "alone": "alone"} if method == "kd" else {}
+            for label, name in {**labels, "student": method}.items():
                 for metric, split in (("top1", "test"), ("val_top1", "val")):
-                    rows += over_seeds(f"resnet20-{student}-{name}", {0: score(found, label, metric, split)}, options)
+                    artifact = f"resnet20-{name}" if name == "teacher" else f"resnet20-{student}-{name}"
+                    rows += over_seeds(artifact, {0: score(found, label, metric, split)}, options)
     return rows

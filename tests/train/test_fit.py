@@ -48,6 +48,17 @@ def test_a_resumed_run_does_only_the_rest(tmp_path):
     assert checkpoint.saves - before == 1
 
 
+def test_a_loss_rises_over_its_warmup(tmp_path):
+    still = dataclasses.replace(STAGE, lr=1e-9)
+    logs: list[list] = [[], []]
+    for log, fields in zip(logs, ({}, {"warmup": 0.5}), strict=True):
+        dataclasses.replace(still, losses=({"supervised": fields},))(None, context(tmp_path, log=log))
+    shares = [risen["loss"] / plain["loss"] for plain, risen in zip(*logs, strict=True)]
+    steps = 256 // 32
+    expected = [sum(min((e * steps + i + 1) / (1.5 * steps), 1) for i in range(steps)) / steps for e in range(3)]
+    assert shares == pytest.approx(expected, rel=0.02)  # batches differ
+
+
 def test_mixup_resumes_too_and_changes_the_result(tmp_path, monkeypatch):
     monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)
     stage = dataclasses.replace(STAGE, augment={"mixup": 0.4})

@@ -12,7 +12,8 @@ from edgepress.core.config import parse
 from edgepress.core.errors import ConfigError
 from edgepress.tasks.base import tasks
 from edgepress.train.loader import Batch
-from edgepress.train.objectives.base import FeatureTerm, Pair, Term, objectives
+from edgepress.train.objectives.base import FeatureTerm, Objective, Pair, Term, objectives
+from edgepress.train.words import read_terms
 from train import golden
 
 N, C = 6, 5
@@ -199,11 +200,25 @@ def test_connectors_join_what_they_say_and_learn(name: str, kind: str) -> None:
         ("hint", {"student": ["layer1"]}, "belong together"),
         ("mgd", {"masked": 1.0}, r"masked must be in \[0, 1\)"),
         ("cc", {"order": 0}, "order must be in 1..20"),
+        ("standardized", {"of": {"dkd": {"warmup": 0.1}}}, "the warmup belongs to the loss around it"),
     ],
 )
 def test_fields_that_make_no_sense_are_named(name: str, fields: dict[str, Any], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         parse(objectives.get(name), fields)
+
+
+def test_a_weight_rises_over_its_share_of_the_training() -> None:
+    plain, rising = read_terms(["dkd", {"kd": {"weight": 2, "temperature": 4, "warmup": 0.5}}])
+    assert (plain[2].warmup, rising[2].warmup) == (1 / 12, 0.5)
+    objective, one, seen = Objective((rising,)), batch(logits(2), TARGETS), list[float]()
+    for done in (0.125, 0.25, 0.5, 1.0):
+        seen.append(objective(logits(1), dataclasses.replace(one, done=done), CLASSES)["kd"].item())
+    full = 2 * objectives.get("kd")(4.0)(logits(1), one, CLASSES).item()
+    assert seen == pytest.approx([full / 4, full / 2, full, full])
+    for share in (-0.1, 1):
+        with pytest.raises(ConfigError, match="'warmup' must be a share of the training"):
+            read_terms([{"kd": {"warmup": share}}])
 
 
 def test_every_loss_has_a_golden_value() -> None:

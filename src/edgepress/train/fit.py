@@ -134,7 +134,7 @@ def _epoch(run: "_Run", progress: Progress, watch: Watch) -> None:
     with run.ranks.main_first():
         run.companion.prepare(at.epoch)
     run.align()
-    batches = run.companion.attend(_numbered(loader, at.epoch, at.step))
+    batches = run.companion.attend(_numbered(loader, at.epoch, at.step, run.steps))
     run.start_clock()
     for batch in progress.track(batches, len(loader) - at.step, f"epoch {at.epoch + 1}/{run.config.epochs}"):
         progress.status(run.step(batch))
@@ -142,10 +142,11 @@ def _epoch(run: "_Run", progress: Progress, watch: Watch) -> None:
         run.save_if_due()
 
 
-def _numbered(loader: Loader, epoch: int, start: int) -> Iterator[Batch]:
-    """Yield the batches of `epoch` from step `start` on, with their number in the training and their mixup."""
+def _numbered(loader: Loader, epoch: int, start: int, steps: int) -> Iterator[Batch]:
+    """Yield the batches of `epoch` from step `start` on, with their number in a training of `steps` and their mixup."""
     for step, batch in enumerate(loader.epoch(epoch, start), start):
         batch.step, batch.blend = epoch * len(loader) + step, loader.blend(loader.batch, epoch, step)
+        batch.done = (batch.step + 1) / steps
         if batch.blend and loader.ranks.count > 1:
             own = loader.ranks.share(batch.blend.partners)
             images = loader.ranks.gather(batch.images, loader.batch)
@@ -200,6 +201,11 @@ class _Run:
         """The steps done so far, those of all epochs."""
         return self.at.epoch * len(self.loader) + self.at.step
 
+    @property
+    def steps(self) -> int:
+        """The steps of the whole training."""
+        return self.config.epochs * len(self.loader)
+
     def values(self) -> dict[str, float]:
         """Return the loss and the weighted terms of the last step, its learning rate, and the images a second."""
         speed = self.at.images / max(self.at.seconds, 1e-9)
@@ -212,9 +218,7 @@ class _Run:
     def step(self, batch: Batch) -> str:
         """Do one step and return its loss in words."""
         self._whole = False
-        lr = self.config.lr * scale(
-            self.config.schedule, (self.done + 1) / (self.config.epochs * len(self.loader)), self.config.warmup
-        )
+        lr = self.config.lr * scale(self.config.schedule, (self.done + 1) / self.steps, self.config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.module.train()

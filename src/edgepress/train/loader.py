@@ -44,7 +44,8 @@ class Batch:
     """`images` uint8 `(n, C, H, W)` in channels-last memory, `targets` int64, `indices` their places in the split.
 
     `teacher` holds the teacher's outputs for exactly these images, where there is a teacher, `taps` the features of
-    both networks, where they are compared. `step` numbers the batches of a training; `blend` is the mixup asked for.
+    both networks, where they are compared. `step` numbers the batches of a training, `done` is the share of it that
+    ends with this one; `blend` is the mixup asked for.
     """
 
     images: Tensor
@@ -55,6 +56,7 @@ class Batch:
     taps: "Taps | None" = None
     blend: Blend | None = None
     step: int = 0
+    done: float = 1.0
 
     @property
     def shown(self) -> Tensor:

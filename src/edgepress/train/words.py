@@ -20,8 +20,8 @@ LABELS = "ce"
 def term_of(entry: Entry, where: str) -> Term:
     """Return the loss that `entry` names; raise `ConfigError` with all its problems. It has no weight of its own."""
     name, fields = _opened(entry, where)
-    if "weight" in fields:
-        raise ConfigError(f"{where} {name!r}: the weight belongs to the loss around it")
+    if outside := [key for key in ("weight", "warmup") if key in fields]:
+        raise ConfigError(f"{where} {name!r}: the {outside[0]} belongs to the loss around it")
     return parse(_found(name, where), fields, f"{where} {name!r}")
 
 
@@ -108,6 +108,8 @@ def _weighted(entry: Entry, where: str) -> Weighted:
         term = parse(cls, fields, f"{where} {name!r}")
     except ConfigError as error:
         raise ConfigError(problems + [_with_weight(p, cls) for p in error.problems]) from None
+    if not 0 <= term.warmup < 1:
+        problems.append(f"{where} {name!r}: field 'warmup' must be a share of the training, below 1, got {term.warmup}")
     if problems:
         raise ConfigError(problems)
     return (LABELS if cls is Supervised else name), weight, term

@@ -5,7 +5,7 @@ second: the losses are written with the methods of the tensors they are given.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from edgepress.core.config import STRICT
@@ -35,9 +35,12 @@ class Term(ABC):
     """One loss. `needs_teacher` says whether `batch.teacher` must be there.
 
     `usual` is the weight that its paper gives it beside the loss on the labels, which then weighs `usual_labels`.
+    Over the share `warmup` of the training that weight rises from 0.
     """
 
     __pydantic_config__ = STRICT
+
+    warmup: float = field(default=0.0, kw_only=True)
 
     needs_teacher = False
     usual: ClassVar[float] = 1.0
@@ -54,6 +57,12 @@ class Term(ABC):
     @abstractmethod
     def __call__(self, outputs: "Tensor", batch: "Batch", task: "Task") -> "Tensor":
         """Return the unweighted mean loss of the batch, a float32 scalar."""
+
+
+def risen(warmup: float, done: float) -> float:
+    """Return the factor of a weight that rises from 0 to 1 over the share `warmup` of a training, `done` of which is
+    behind it."""
+    return min(done / warmup, 1.0) if warmup else 1.0
 
 
 def over_pairs(losses: "Sequence[Tensor]") -> "Tensor":
@@ -139,7 +148,11 @@ class Objective:
 
     def __call__(self, outputs: "Tensor", batch: "Batch", task: "Task") -> "dict[str, Tensor]":
         """Return the weighted terms by name; the loss is their sum."""
-        return {name: weight * term(outputs, batch, task) for name, weight, term in self.terms if weight}
+        return {
+            name: weight * risen(term.warmup, batch.done) * term(outputs, batch, task)
+            for name, weight, term in self.terms
+            if weight
+        }
 
     def blended(self, outputs: "Tensor", batch: "Batch", task: "Task") -> "dict[str, Tensor]":
         """Return the weighted terms by name; of blended images (mixup) those for both labels, weighted alike."""

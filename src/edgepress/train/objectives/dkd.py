@@ -1,6 +1,6 @@
 """Decoupled knowledge distillation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgepress.train.objectives.base import Term, objectives, positive
@@ -22,13 +22,14 @@ class DKD(Term):
 
     Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022. With `p` the softened probability of the true class,
     TCKD is the divergence of the pairs `(p, 1 - p)`, NCKD that of the softmax over the other classes. `kd` is the case
-    `alpha = 1, beta = 1 - p_teacher`, which hardly counts the others where the teacher is sure. The authors raise
-    it over the first 20 epochs, which is left out here. Outputs are `(N, classes)` or `(N, classes, H, W)`.
+    `alpha = 1, beta = 1 - p_teacher`, which hardly counts the others where the teacher is sure. Its weight rises over
+    a twelfth of the training (the authors: 20 of 240 epochs). Outputs are `(N, classes)` or `(N, classes, H, W)`.
     """
 
     temperature: float = 4.0
     alpha: float = 1.0
     beta: float = 8.0
+    warmup: float = field(default=1 / 12, kw_only=True)
 
     needs_teacher = True
 
