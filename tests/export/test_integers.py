@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import nn
 
 from edgepress.core.artifact import Builder, Model, Signature
@@ -54,6 +56,35 @@ def test_a_deep_network_agrees_to_the_bit_where_roundings_in_floating_point_do_n
     assert off[1] < 0.1, "both are roundings of the same network"
 
 
+@pytest.mark.parametrize("ratios", [(0.7, 0.7), (0.5, 0.5), (0.3, 0.8), (0.7117, 0.6637), (1.1, 0.9)])
+@pytest.mark.parametrize(("zeros", "floor"), [((0, 0, 0), True), ((123, 131, 0), True), ((123, 131, 122), False)])
+def test_all_pairs_of_codes_are_added_as_onnx_runtime_does(
+    ratios: tuple[float, float], zeros: tuple[int, int, int], floor: bool
+) -> None:
+    scales = np.float32([0.1 * ratios[0], 0.1 * ratios[1], 0.1])
+    pairs = np.stack(np.meshgrid(np.arange(256), np.arange(256))).reshape(2, -1).astype(np.uint8)
+    tensors = [helper.make_tensor(f"s{k}", TensorProto.FLOAT, [], [scale]) for k, scale in enumerate(scales)]
+    tensors += [helper.make_tensor(f"z{k}", TensorProto.UINT8, [], [zero]) for k, zero in enumerate(zeros)]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["a", "s0", "z0"], ["x"]),
+        helper.make_node("DequantizeLinear", ["b", "s1", "z1"], ["y"]),
+        helper.make_node("Add", ["x", "y"], ["sum"]),
+        *([helper.make_node("Relu", ["sum"], ["shown"])] if floor else []),
+        helper.make_node("QuantizeLinear", ["shown" if floor else "sum", "s2", "z2"], ["c"]),
+    ]
+    infos = {name: helper.make_tensor_value_info(name, TensorProto.UINT8, [pairs.shape[1]]) for name in "abc"}
+    graph = helper.make_graph(nodes, "add", [infos["a"], infos["b"]], [infos["c"]], tensors)
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    session = onnxruntime.InferenceSession(file.SerializeToString(), providers=["CPUExecutionProvider"])
+    [got] = session.run(None, {"a": pairs[0], "b": pairs[1]})
+    terms = [
+        Codes(torch.from_numpy(pairs[k]).float() - zeros[k], torch.tensor(scales[k]), float(zeros[k])) for k in (0, 1)
+    ]
+    steps = integers.Added(*terms, floor=floor).steps(torch.tensor(scales[2]), float(zeros[2]))
+    expected = (steps + zeros[2]).clamp(0, 255).numpy()
+    assert (got != expected).sum() == 0
+
+
 def test_sums_that_float32_does_not_hold_are_exact() -> None:
     wide = Model(
         nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4)), Builder("quantize.nets:Wide"),
@@ -66,7 +97,7 @@ def test_sums_that_float32_does_not_hold_are_exact() -> None:
     assert float(predictor(model)(seen)[0, 0]) == pytest.approx(float(TorchPredictor(model)(seen)[0, 0]), rel=1e-4)
     codes = Codes(torch.full((1, 12288), 255.0), torch.tensor(1.0))
     weight = Codes(torch.full((1, 12288), 127.0), torch.ones(1, 1))
-    [(total, _)] = integers._product(torch.nn.functional.linear, codes, weight, None).terms  # type: ignore[union-attr]
+    total = integers._product(torch.nn.functional.linear, codes, weight, None).whole  # type: ignore[union-attr]
     assert total.dtype == torch.float64 and int(total) == 12288 * 255 * 127
     assert run.module is model.module
 

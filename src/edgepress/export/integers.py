@@ -31,6 +31,7 @@ class Codes:
 
     codes: Tensor
     scale: Tensor
+    zero: float = 0.0
 
     def real(self) -> Tensor:
         """Return the numbers themselves."""
@@ -39,19 +40,51 @@ class Codes:
 
 @dataclass(frozen=True)
 class Sums:
-    """The sum over `terms` of `whole numbers * unit`, before it is rounded; `floor` says that a ReLU follows."""
+    """Numbers `whole * unit` that are not rounded yet; `floor` says that a ReLU follows."""
 
-    terms: tuple[tuple[Tensor, Tensor], ...]
+    whole: Tensor
+    unit: Tensor
     floor: bool = False
 
-    def times(self, factor: Tensor) -> Tensor:
-        """Return the numbers divided by `factor`, float32."""
-        total = sum((whole.float() * (unit / factor) for whole, unit in self.terms), torch.zeros(()))
-        return total.clamp(min=0) if self.floor else total
+    def steps(self, scale: Tensor, zero: float) -> Tensor:
+        """Return the numbers in steps of `scale`, to be rounded."""
+        steps = self.whole.float() * (self.unit / scale)
+        return steps.clamp(min=0) if self.floor else steps
 
     def real(self) -> Tensor:
         """Return the numbers themselves."""
-        return self.times(torch.ones(()))
+        return self.steps(torch.ones(()), 0.0)
+
+
+@dataclass(frozen=True)
+class Added:
+    """The sum of two numbers that is not rounded yet; `floor` says that a ReLU follows."""
+
+    one: Codes
+    other: Codes
+    floor: bool = False
+
+    def steps(self, scale: Tensor, zero: float) -> Tensor:
+        """Return the sum in steps of `scale`, rounded as ONNX Runtime does: with all zero points inside.
+
+        One of the 65,536 pairs of codes may lie so near half a step that the order of the operations decides; where
+        that pair is a common one, a deep network answers differently behind it.
+        """
+        ours, theirs = self.one.scale / scale, self.other.scale / scale
+        offset = zero - _multiply_add(ours, torch.tensor(self.one.zero), theirs * self.other.zero)
+        total = _multiply_add(self.other.codes + self.other.zero, theirs, offset)
+        total = _multiply_add(self.one.codes + self.one.zero, ours, total)
+        return (total.clamp(min=zero) if self.floor else total).round() - zero
+
+    def real(self) -> Tensor:
+        """Return the numbers themselves."""
+        total = self.one.real() + self.other.real()
+        return total.clamp(min=0) if self.floor else total
+
+
+def _multiply_add(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """Return `x * y + z` in float32, rounded once."""
+    return (x.double() * y.double() + z.double()).float()
 
 
 class Integers(fx.Interpreter):
@@ -88,11 +121,12 @@ class Integers(fx.Interpreter):
                 scale = part.scale.detach().reshape([-1 if k == axis else 1 for k in range(x.dim())])
                 self._weights[name] = Codes((part(x) / scale).round(), scale)
             return self._weights[name]
-        scale, zero = part.scale.detach().reshape(()), part.zero_point.round().reshape(())
+        scale, zero = part.scale.detach().reshape(()), float(part.zero_point.round())
         if isinstance(x, Codes) and x.scale.shape == scale.shape and torch.equal(x.scale, scale):
-            return replace(x, codes=x.codes.clamp(scheme.qmin - zero, scheme.qmax - zero))
-        steps = x.times(scale) if isinstance(x, Sums) else _real(x) / scale
-        return Codes(steps.round().clamp(scheme.qmin - zero, scheme.qmax - zero), scale)
+            steps = x.codes
+        else:
+            steps = x.steps(scale, zero) if isinstance(x, Sums | Added) else _real(x) / scale
+        return Codes(steps.round().clamp(scheme.qmin - zero, scheme.qmax - zero), scale, zero)
 
 
 def predictor(model: Model, batch: int = 256) -> TorchPredictor:
@@ -103,7 +137,7 @@ def predictor(model: Model, batch: int = 256) -> TorchPredictor:
 
 
 def _real(value: Any) -> Any:
-    if isinstance(value, Codes | Sums):
+    if isinstance(value, Codes | Sums | Added):
         return value.real()
     if isinstance(value, tuple | list):
         return type(value)(_real(one) for one in value)
@@ -120,17 +154,17 @@ def _product(compute: Callable[..., Tensor], x: Any, weight: Any, bias: Tensor |
     unit = (x.scale * weight.scale.flatten()).reshape(-1, *[1] * (total.dim() - 2))
     if bias is not None:
         total = total + (bias.reshape(unit.shape) / unit).round()
-    return Sums(((total, unit),))
+    return Sums(total, unit)
 
 
-def _add(x: Any, y: Any, **more: Any) -> Sums | None:
+def _add(x: Any, y: Any, **more: Any) -> Added | None:
     if not isinstance(x, Codes) or not isinstance(y, Codes) or more.get("alpha", 1) != 1:
         return None
-    return Sums(((x.codes, x.scale), (y.codes, y.scale)))
+    return Added(x, y)
 
 
-def _relu(x: Any) -> Codes | Sums | None:
-    if isinstance(x, Sums):
+def _relu(x: Any) -> Codes | Sums | Added | None:
+    if isinstance(x, Sums | Added):
         return replace(x, floor=True)
     return replace(x, codes=x.codes.clamp(min=0)) if isinstance(x, Codes) else None
 
@@ -139,7 +173,7 @@ def _mean(x: Any, dims: Any) -> Sums | None:
     """Return the mean over height and width, which is a sum in a smaller unit."""
     if not isinstance(x, Codes) or x.scale.dim() or x.codes.dim() != 4 or sorted(d % 4 for d in dims) != [2, 3]:
         return None
-    return Sums(((x.codes.sum((2, 3), keepdim=True), x.scale / (x.codes.shape[2] * x.codes.shape[3])),))
+    return Sums(x.codes.sum((2, 3), keepdim=True), x.scale / (x.codes.shape[2] * x.codes.shape[3]))
 
 
 def _pooled(x: Any, size: Any) -> Sums | None:
@@ -150,8 +184,7 @@ def _mean_dim(x: Any, dims: Any, keepdim: bool = False, **more: Any) -> Sums | N
     found = _mean(x, dims) if dims is not None else None
     if found is None or keepdim:
         return found
-    [(whole, unit)] = found.terms
-    return Sums(((whole.flatten(1), unit),))
+    return replace(found, whole=found.whole.flatten(1))
 
 
 def _moved(compute: Callable[..., Tensor]) -> Callable[..., Codes | None]:
