@@ -102,21 +102,26 @@ class OpenVinoEngine(Engine):
         openvino = _library()
         core, hint = openvino.Core(), _hint(program.precision)
         _check_arithmetic(hint, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-        options: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "INFERENCE_PRECISION_HINT": hint,
-            "PERF_COUNT": profile,
-            # Whoever pins the process decides; the plugin would choose cores of its own.
-            "ENABLE_CPU_PINNING": False,
-        }
+        options = plugin_options(threads, hint, profile)
         try:
             weights = openvino.Tensor(np.frombuffer(program.files["model.bin"], np.uint8))
             network = core.read_model(program.files["model.xml"], weights)
             return OpenVinoSession(core, network, program.signature, options)
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot load model.xml: {last_line(error)}; export it again") from None
+
+
+def plugin_options(threads: int, hint: str = "f32", profile: bool = False) -> dict[str, Any]:
+    """Return what the CPU plugin is told: the latency of one call counts, in the arithmetic `hint`."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": hint,
+        "PERF_COUNT": profile,
+        # Whoever pins the process decides; the plugin would choose cores of its own.
+        "ENABLE_CPU_PINNING": False,
+    }
 
 
 def _hint(precision: str) -> str:

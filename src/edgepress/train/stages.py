@@ -115,7 +115,8 @@ class Train(Fitting):
     """Train a network on the labels.
 
     `losses` are added to the loss on the labels, such as `{entropy: {weight: 0.1}}` for a teacher whose soft labels say
-    more; each is a name, or a name with its fields and its `weight`. An entry `supervised` replaces the loss on labels.
+    more; each is a name, or a name with its fields, its `weight` and its `warmup`, the share of the training over which
+    that weight rises from 0. An entry `supervised` replaces the loss on labels.
     """
 
     later: ClassVar[tuple[str, ...]] = (*Fitting.later, "losses")
@@ -146,9 +147,9 @@ class Distill(Fitting):
     `method` is a loss at the weights of its paper: `kd` is `alpha * T^2 * KL(teacher_T || student_T) + (1 - alpha) *
     CE` (Hinton et al., 2015) with the fields `temperature` (4) and `alpha` (0.7), either of which, if set, means `kd`
     where no method is named. `auto`, the default, chooses by the kind of pair (`train.auto`) and says why. `losses`
-    instead is a list with fields and `weight`, as in `[{dkd: {beta: 8}}, {review: {weight: 0.6}}]`, beside the loss on
-    the labels at weight 1 (`{supervised: {weight: 0.5}}` changes it). Losses on features name modules by path or pair
-    them themselves.
+    instead is a list with fields, `weight` and `warmup`, as in `[{dkd: {beta: 8}}, {review: {weight: 0.6}}]`, beside
+    the loss on the labels at weight 1 (`{supervised: {weight: 0.5}}` changes it). Losses on features name modules by
+    path or pair them themselves.
 
     With `views` above 0 the teacher runs once per image and view and its outputs are kept on disk; with 0, or where
     features are compared, it runs on every batch. Several teachers, `[$one, $other]`, speak with the weighted mean of

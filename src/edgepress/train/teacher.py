@@ -229,12 +229,6 @@ def require_room(folder: Path, size: int, views: int) -> None:
         )
 
 
-def keep(path: Path, outputs: NDArray[np.floating]) -> None:
-    """Write a teacher's outputs as `halves` gives them."""
-    with atomic_write(path) as file:
-        np.save(file, halves(outputs), allow_pickle=False)
-
-
 def halves(outputs: NDArray[np.floating]) -> NDArray[np.float16]:
     """Return outputs as FP16, those beyond its range as its largest; raise `TrainingError` on NaN."""
     if np.isnan(outputs).any():

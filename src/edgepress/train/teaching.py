@@ -11,6 +11,7 @@ from torch import Tensor
 
 from edgepress.core.artifact import Artifact, Model, Signature
 from edgepress.core.errors import ConfigError
+from edgepress.core.files import write_array
 from edgepress.core.stage import Context
 from edgepress.data.base import Data, Split
 from edgepress.models.build import new_model, structure_only
@@ -26,7 +27,7 @@ from edgepress.train.objectives.cwd_logits import CWDLogits
 from edgepress.train.peer import Peer
 from edgepress.train.precision import Mode
 from edgepress.train.stages import Distill, Mutual
-from edgepress.train.teacher import Teacher, Teachers, keep, waited
+from edgepress.train.teacher import Teacher, Teachers, halves, waited
 
 
 class Lesson:
@@ -200,7 +201,7 @@ def _answers(teacher: Teacher, split: Split, device: torch.device) -> Answers:
     """Return what the teacher says on the validation split: kept beside its views, or said now and kept."""
     path = teacher.folder / "val.npy"
     if not path.exists():
-        keep(path, diagnosis.answers(teacher.outputs, split, device).outputs)
+        write_array(path, halves(diagnosis.answers(teacher.outputs, split, device).outputs))
     outputs = np.load(path, allow_pickle=False).astype(np.float32)
     return Answers(outputs, split.read(np.arange(len(outputs)))[1])
 

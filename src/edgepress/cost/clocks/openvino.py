@@ -3,6 +3,7 @@
 from edgepress.core.artifact import Program
 from edgepress.core.errors import MissingExtraError
 from edgepress.cost.clocks.base import Clock, LayerFile, clocks, faster_half, repeated
+from edgepress.runtime.openvino_engine import plugin_options
 
 _OUTSIDE = ("Reorder", "Parameter", "Input", "Result", "Output", "Constant", "Const")
 """Operations at the edges of a file of one layer, which a layer within a network does not have."""
@@ -25,14 +26,7 @@ class OpenVinoClock(Clock):
         except ImportError:
             raise MissingExtraError("timing layers on OpenVINO", "openvino") from None
         core = openvino.Core()
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "INFERENCE_PRECISION_HINT": "f32",
-            "PERF_COUNT": True,
-            "ENABLE_CPU_PINNING": False,
-        }
+        options = plugin_options(threads, profile=True)
         request = core.compile_model(core.read_model(layer.data), "CPU", options).create_infer_request()
         times: list[float] = []
 
