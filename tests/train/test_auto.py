@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from torch import nn
 
-from edgepress.core.artifact import Builder
+from edgepress.core.artifact import Builder, Model, Signature
+from edgepress.core.inputs import InputSpec
 from edgepress.train.auto import CHOICES, chosen, family_of, kind_of
 from edgepress.train.stages import Distill
 
@@ -27,11 +29,21 @@ def test_the_family_is_read_from_the_name(name: str, family: str) -> None:
     assert family_of(Builder(name)) == family
 
 
+LABELS = tuple(f"class {number}" for number in range(11))
+
+
+def student(name: str = "cifar_resnet8", task: str = "classification", labels: tuple[str, ...] = LABELS) -> Model:
+    return Model(nn.Identity(), Builder(name), Signature(task, InputSpec(32, 32), labels))
+
+
 def test_the_kind_of_a_pair_decides() -> None:
     resnet, other = Builder("resnet50"), Builder("vgg13")
-    assert kind_of(Builder("cifar_resnet8"), [resnet]) == "same family"
-    assert kind_of(Builder("cifar_resnet8"), [other]) == "other family"
-    assert kind_of(Builder("cifar_resnet8"), [resnet, other]) == "several teachers"
+    assert kind_of(STAGE, student(), [resnet]) == "same family"
+    assert kind_of(STAGE, student(), [other]) == "other family"
+    assert kind_of(STAGE, student(), [resnet, other]) == "several teachers"
+    assert kind_of(STAGE, student(labels=LABELS[:10]), [resnet]) == "few classes"
+    assert kind_of(STAGE, student("unet", "segmentation"), [Builder("unet")]) == "class maps"
+    assert kind_of(replace(STAGE, model=None), student(), [Builder("cifar_resnet8")]) == "recovery"
 
 
 def test_every_choice_is_a_recipe_that_checks() -> None:
@@ -47,5 +59,5 @@ def test_nothing_said_is_undecided_and_anything_said_is_not() -> None:
 
 
 def test_the_reason_names_the_kind() -> None:
-    stage, why = chosen(STAGE, Builder("vgg8"), [Builder("resnet50")])
+    stage, why = chosen(STAGE, student("vgg8"), [Builder("resnet50")])
     assert not stage.undecided and "other family" in why
