@@ -4,10 +4,12 @@ import dataclasses
 from typing import Any
 
 import pytest
+from torch import nn
 
-from edgepress.core.artifact import Builder
+from edgepress.core.artifact import Builder, Model, Signature
 from edgepress.core.config import dump, parse
 from edgepress.core.errors import ConfigError
+from edgepress.core.inputs import InputSpec
 from edgepress.models.stages import Load
 from edgepress.recipes.keys import stage_key
 from edgepress.recipes.recipe import Step, parse_recipe
@@ -99,7 +101,9 @@ def test_what_is_written_counts_even_where_it_is_the_default() -> None:
 
 def test_labels_are_smoothed_where_the_losses_were_chosen_or_listed() -> None:
     smooth = dataclasses.replace(PLAIN, label_smoothing=0.1)
-    stage, _ = chosen(smooth, Builder("cifar_resnet8"), [Builder("cifar_resnet20")])
+    signature = Signature("classification", InputSpec(32, 32), tuple(f"class {number}" for number in range(100)))
+    student = Model(nn.Identity(), Builder("cifar_resnet8"), signature)
+    stage, _ = chosen(smooth, student, [Builder("cifar_resnet20")])
     listed = dataclasses.replace(smooth, losses=("kd", {"supervised": {"weight": 0.5}}))
     own = dataclasses.replace(smooth, losses=("kd", {"supervised": {"label_smoothing": 0.2}}))
     for made, expected in ((stage, 0.1), (listed, 0.1), (own, 0.2)):
@@ -118,11 +122,11 @@ KEPT = {"epochs": 12, "lr": 0.05, "weight_decay": 2e-4, "warmup": 0.1, "precisio
 
 
 def test_fields_that_came_later_leave_older_keys_alone() -> None:
-    # The keys that these stages had before a training had losses of its own, and a distillation its second version.
+    # The keys that these stages had before a training had losses of its own, and a distillation its third version.
     stage = Distill(teacher="$teacher", views=6, alpha=0.9, **KEPT)
     inputs = {"start": "510e98c74e411bfa", "teacher": "704476e19660e4bd"}
     key = stage_key(Step("student", stage, "start", 0), inputs, "data-fixed")
-    assert key == "d31173dcba1f0f15"
+    assert key == "7f81d53f7290b76d"
     train = Train(model="cifar_resnet8", **{**KEPT, "epochs": 26, "lr": 0.2})
     assert stage_key(Step("student", train, None, 0), {}, "data-fixed") == "4e28e1076b7338a8"
     other = dataclasses.replace(stage, losses=("kd",))
