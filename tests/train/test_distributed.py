@@ -31,7 +31,10 @@ STAGES = {
     "uneven": dataclasses.replace(BASE, batch=31, clip=1.0, ema=0.9, augment={"mixup": 0.4}),
     # One kept teacher, and losses that compare images with one another and features through connectors.
     "kept": Distill(**TAUGHT, views=2),
-    "features": Distill(**TAUGHT, losses=({"review": {"weight": 0.1}}, "dist", {"rkd": {"weight": 0.1}}), views=0),
+    # Batch norms in the connectors make rounding grow: at higher rates a millionth is a thousandth after 24 steps.
+    "features": Distill(
+        **{**TAUGHT, "lr": 0.005}, losses=({"review": {"weight": 0.1}}, "dist", {"rkd": {"weight": 0.1}}), views=0
+    ),
     # Void pixels lie unequally in the shares, and the loss over classes is one of the whole batch.
     "scenes": Train(epochs=6, model="unet", arguments=SMALL, batch=16, lr=0.05, losses=("dice",), precision="fp32"),
     "mutual": Mutual(epochs=3, model=NET, batch=32, lr=0.05, precision="fp32"),
