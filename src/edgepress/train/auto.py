@@ -2,7 +2,7 @@
 
 The reasons are rows: `resnet20-resnet8-...` of the figure `distill-methods` for a student of the teacher's family,
 `resnet8-kd-fp32` and `resnet8-alone-fp32` (ten classes) for plain distillation, which is also what the kinds get that
-nobody has compared yet.
+nobody has compared yet. Of class maps LOG.md tells.
 """
 
 import re
