@@ -36,9 +36,8 @@ def measure(options: Options) -> list[Row]:
             for stage in ("alone", "student"):
                 sets |= {f"{stage}.model": model, f"{stage}.lr": lr}
             found = done(prepared("distill-methods", options, sets), options).rows
-            labels = {"teacher": "teacher", "alone": "alone"} if method == "kd" else {}
-            for label, name in {**labels, "student": method}.items():
+            names = {"teacher": "teacher", "alone": f"{student}-alone"} if method == "kd" else {}
+            for label, name in {**names, "student": f"{student}-{method}"}.items():
                 for metric, split in (("top1", "test"), ("val_top1", "val")):
-                    artifact = f"resnet20-{name}" if name == "teacher" else f"resnet20-{student}-{name}"
-                    rows += over_seeds(artifact, {0: score(found, label, metric, split)}, options)
+                    rows += over_seeds(f"resnet20-{name}", {0: score(found, label, metric, split)}, options)
     return rows

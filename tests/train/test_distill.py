@@ -130,13 +130,16 @@ def test_an_exported_teacher_is_refused(tmp_path):
         STUDENT(None, context(tmp_path, references={"$teacher": program}))
 
 
-def test_outputs_beyond_fp16_are_kept_as_its_largest_and_nan_is_refused():
+def test_outputs_beyond_fp16_are_kept_as_its_largest_and_nan_is_refused(tmp_path):
     from edgepress.core.errors import TrainingError
+    from edgepress.core.files import write_array
     from edgepress.train.teacher import halves
 
-    assert halves(np.array([[1e6, -1e6, 0.5]], np.float32)).tolist() == [[65504.0, -65504.0, 0.5]]
+    write_array(tmp_path / "a.npy", halves(np.array([[1e6, -1e6, 0.5]], np.float32)))
+    assert np.load(tmp_path / "a.npy").tolist() == [[65504.0, -65504.0, 0.5]]
     with pytest.raises(TrainingError, match="NaN"):
-        halves(np.array([[np.nan]], np.float32))
+        write_array(tmp_path / "b.npy", halves(np.array([[np.nan]], np.float32)))
+    assert not (tmp_path / "b.npy").exists()
 
 
 def test_teachers_without_a_key_do_not_share_their_outputs(tmp_path):

@@ -36,7 +36,7 @@ LABELS: dict[str, Any] = {"supervised": {"weight": 0.1}}
 CHOICES: dict[Kind, Choice] = {
     "class maps": Choice(
         ({"kd": {"weight": 0.25, "temperature": 2}}, {"supervised": {"weight": 1.0}}),
-        "a small part beside the labels; with more of it a U-Net on road scenes was 3.4 points worse",
+        "a small part beside the labels; with more of it a U-Net on road scenes was worse than alone",
     ),
     "several teachers": Choice((KD, LABELS), "the mean of their softened outputs; their layers have none"),
     "recovery": Choice((KD, LABELS), "softened outputs lead an edited network back to what it knew"),
