@@ -21,7 +21,8 @@ class Standardized(Term):
     Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024: `z -> (z - mean(z)) / (std(z) + 1e-7)`,
     with the deviation of the population. The student is then free in scale and shift and only learns relations. `of`
     holds one loss with its fields, `{kd: {temperature: 2}}`, `{dkd: {beta: 8}}`; the authors weigh `kd` by 9 and the
-    labels by 0.1. Only the `warmup` of the whole counts, not that of the loss inside. Outputs are `(N, classes)` or `(N, classes, H, W)`.
+    labels by 0.1. Only the `warmup` of the whole counts, not that of the loss inside. Outputs are `(N, classes)` or
+    `(N, classes, H, W)`.
     """
 
     of: dict[str, Any] = field(default_factory=lambda: {"kd": {"temperature": 2.0}})
