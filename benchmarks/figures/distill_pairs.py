@@ -32,6 +32,7 @@ def methods(beta: float) -> dict[str, list[Any]]:
             {"supervised": {"weight": 0.1}},
         ],
         "review": [{"review": {"weight": 1}}],
+        "dist-review": ["dist", {"review": {"weight": 1}}],
         "dkd-review": [{"dkd": {"beta": beta}}, {"review": {"weight": 1}}],
     }
 

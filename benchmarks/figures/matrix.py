@@ -18,7 +18,7 @@ from edgepress.measure import matrix, prepare
 from edgepress.measure.base import Quiet
 from edgepress.measure.cell import EAGER
 from edgepress.measure.final import run_final
-from edgepress.measure.matrix import Judge, Result, Settings, speedup
+from edgepress.measure.matrix import SEEN, Judge, Result, Settings, speedup
 from edgepress.measure.matrix_rows import rows
 from edgepress.measure.rows import Row
 from edgepress.measure.verdict import Budget, judge
@@ -40,7 +40,7 @@ def measure(options: Options) -> list[Row]:
     found: list[Row] = []
     for name, size in chosen(options):
         results, _ = one(options, name, size)
-        for row in rows(results, "top1", options.command):
+        for row in rows(results, "top1", options.command, "val"):
             found.append(replace(row, artifact=f"{name}-{size}{row.artifact.removeprefix(name)}"))
         filled = [result for result in results if not result.error]
         about = {"n": len(results), "threads": 1, "batch": 1}
@@ -71,11 +71,11 @@ def one(options: Options, name: str, size: int, settings: Settings = FULL) -> tu
     wanted = prepare.Wanted()
     names = sorted(formats, key=lambda format: (not format.startswith("pt2"), not format.startswith("onnx"), format))
     seen, targets = taught.data.val.read(np.arange(len(taught.data.val)))
-    write_array(store / "seen.npy", seen)
+    write_array(store / SEEN, seen)
     with prepare.Workshop(store) as shop:
         networks = prepare.networks_of(name, taught.folder, "fp32", images, names, wanted, shop)
         cells = prepare.from_model(name, networks, images, names, wanted, shop, Quiet())
-        outputs = prepare.references(name, networks, store / "seen.npy", shop, Quiet())
+        outputs = prepare.references(name, networks, store / SEEN, shop, Quiet())
         layers = {name: prepare.layer_names(name, taught.folder, shop)}
     known = {network: np.load(path) for network, path in outputs.items()}
     to, settings = store / "cells", timed(options, settings)

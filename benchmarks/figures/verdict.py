@@ -10,7 +10,7 @@ from benchmarks.figures.matrix import BUDGET, chosen, one, timed
 from benchmarks.job import Lines
 from edgepress.measure import matrix
 from edgepress.measure.cell import EAGER
-from edgepress.measure.matrix import Judge
+from edgepress.measure.matrix import SEEN, Judge
 from edgepress.measure.rows import Row
 from edgepress.measure.verdict import float_score, judge
 
@@ -34,7 +34,7 @@ def measure(options: Options) -> list[Row]:
         good = [result for result in files if not BUDGET.broken(result, best)]
         rivals = sorted(good, key=lambda result: result.ms or 0.0)[:RIVALS]
         pair = list(dict.fromkeys(result.cell for result in (said.chosen, *rivals)))
-        images = np.load(store / "seen.npy")
+        images = np.load(store / SEEN)
         by = Judge(images, np.zeros(len(images), np.int64), "classification", 10)
         matrix.run(pair, by, timed(options), store / "verdict", Lines())
         anew = matrix.results(pair, store / "verdict")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cli.helpers import Call, Small
-from edgepress.cli.benching import Source, is_network, look_up, plan
+from edgepress.cli.benching import Source, _free, is_network, look_up, plan
 from edgepress.core.errors import ConfigError
 from edgepress.measure.matrix import Settings
 from edgepress.measure.matrix_rows import distinct
@@ -70,6 +70,8 @@ def test_the_same_command_measures_nothing_again(
     assert result.exit_code == 0, result.output
     assert (store / "turns.jsonl").read_bytes() == before
     assert "torch" in result.stdout and "Against FP32 PyTorch" in result.stdout
+    scored = {row["split"] for row in map(json.loads, (store / "rows.jsonl").open()) if row["metric"] == "top1"}
+    assert scored == {"val"} and "the test split has decided nothing yet: edgepress eval" in result.stderr
     assert max(map(len, result.stdout.splitlines()[:4])) <= 80
     other = call(*words[:-2], "--tdp", "20")
     assert other.exit_code == 1 and "holds another matrix" in other.stderr
@@ -91,6 +93,7 @@ def test_a_network_is_found_by_its_name(small: Small, tmp_path: Path, call: Call
     assert one.folder is None and one.is_model and one.name == "digits_cnn"
     first, second = look_up((str(small.bundle), str(small.bundle)), small.runs)
     assert first.name != "bundle" and second.name == f"{first.name}-2"
+    assert _free("a", {"a", "a-2"}) == "a-3", "names are those of files"
     assert is_network("torchvision:resnet18") and is_network("own.module:make") and not is_network("C:/model")
     with pytest.raises(ConfigError, match="did you mean 'digits_cnn'"):
         look_up(("digits_cn",), small.runs)
@@ -162,7 +165,7 @@ def test_other_weights_or_images_make_another_matrix(tmp_path: Path) -> None:
     (folder / "image.png").write_bytes(b"1")
 
     def told() -> object:
-        return plan([], Source(str(weights)), str(folder), 0, Wanted(), Settings(), "")
+        return plan([], Source(str(weights)), str(folder), "val", 0, Wanted(), Settings(), "")
 
     first = told()
     weights.write_bytes(b"22")

@@ -1,6 +1,7 @@
 """`predict`, `eval`, `bench`, `doctor`: what is done with a bundle, and what the machine has."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from cli.helpers import Call, Small, fresh
 from edgepress.cli.doctor import missing_extras
-from edgepress.cli.eval import load_for
+from edgepress.cli.given_data import load_for
 from edgepress.core.artifact import Signature
 from edgepress.core.errors import DataError
 from edgepress.core.inputs import InputSpec
@@ -80,6 +81,20 @@ def test_eval_a_stage_and_its_file_agree(small: Small, call: Call, folder: Path)
     assert scores[0] == scores[1] and scores[0][1] == 4
 
 
+def test_eval_takes_the_splits_of_the_run(small: Small, call: Call, tmp_path: Path) -> None:
+    result = call("eval", "small/student", "--data", "synthetic", "--json", "--runs", small.runs)
+    assert result.exit_code == 0, result.output
+    (top1,) = [row for row in json.loads(result.stdout) if row["metric"] == "top1"]
+    assert top1["n"] == 24, "the recipe says so; the data set by itself has others"
+    copied = shutil.copytree(small.bundle, tmp_path / "bundle")
+    assert "knows no class" in call("eval", copied, "--data", "synthetic").stderr, "of no run: taken as it is"
+    fields = "{synthetic: {classes: 3, size: 16, test: 30}}"
+    result = call("eval", copied, "--data", fields, "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)[0]["n"] == 30
+    assert "did you mean 'classes'" in call("eval", copied, "--data", "{synthetic: {clases: 3}}").stderr
+    assert "write --data '{masks: {" in call("eval", copied, "--data", "masks").stderr
+
+
 def test_eval_matches_classes_by_name(folder: Path) -> None:
     labels = tuple(f"grating{number}" for number in range(3))
     signature = Signature("classification", InputSpec(16, 16, resize="crop"), labels)
@@ -93,8 +108,8 @@ def test_eval_matches_classes_by_name(folder: Path) -> None:
 
 def test_eval_says_what_does_not_fit(small: Small, call: Call) -> None:
     assert "did you mean 'digits'?" in call("eval", small.bundle, "--data", "digit").stderr
-    wrong = call("eval", small.bundle, "--data", "synthetic")
-    assert wrong.exit_code == 3 and "images 32x32 RGB, the network takes 16x16 RGB" in wrong.stderr
+    wrong = call("eval", small.bundle, "--data", "digits")
+    assert wrong.exit_code == 3 and "the network takes 16x16 RGB" in wrong.stderr
     assert "is for segmentation" in call("eval", small.bundle, "--data", "shapes").stderr
 
 

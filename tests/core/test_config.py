@@ -111,3 +111,16 @@ def test_anything_is_a_config_or_a_config_error(data):
 def test_input_spec_refuses(fields, part):
     with pytest.raises(ConfigError, match=part):
         parse(InputSpec, {"height": 8, "width": 8} | fields)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": True}, {"epochs": 1, "lr": False}, {"epochs": 1, "inner": {"ratio": True}}]
+)
+def test_true_is_no_number(wrong):
+    (problem,) = problems(wrong)
+    assert "expected a number, got" in problem
+
+
+def test_a_long_value_is_shortened():
+    (problem,) = problems({"epochs": "x" * 100_000})
+    assert len(problem) < 400 and "xxx...xxx" in problem

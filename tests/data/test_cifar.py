@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgepress.core.errors import ConfigError, DataError
+from edgepress.core.inputs import InputSpec
 from edgepress.data.download import fetch_archive
 from edgepress.data.load import load_data
+from edgepress.data.parquet import read_parquet
 from edgepress.data.pickles import read_batch
 from edgepress.data.sets.cifar import Cifar10, Cifar100
 
@@ -292,3 +294,27 @@ def test_the_real_cifar10_has_its_published_statistics(monkeypatch: pytest.Monke
     assert np.bincount(targets).tolist() == [4500] * 10
     assert np.allclose(images.mean((0, 1, 2)) / 255, data.input.mean, atol=1e-3)
     assert np.allclose(images.std((0, 1, 2)) / 255, data.input.std, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (["a", "b"], [0, 1], "column 'img' holds string, not encoded images"),
+        ([b"a", b"b"], ["cat", "dog"], "column 'label' holds string, not the numbers of classes"),
+        ([b"a", b"b"], [0.7, 1.7], "column 'label' holds double"),
+    ],
+)
+def test_columns_of_other_types_are_refused(tmp_path: Path, images: list, labels: list, words: str) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"img": images, "label": labels}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=words):
+        read_parquet([tmp_path / "train.parquet"], ["img"], ["label"], InputSpec(8, 8))
+
+
+def test_images_may_be_plain_bytes(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (9, 99, 199)).save(buffer, "PNG")
+    parquet.write_table(arrow.table({"img": [buffer.getvalue()], "label": [3]}), tmp_path / "train.parquet")
+    found = read_parquet([tmp_path / "train.parquet"], ["img"], ["label"], InputSpec(8, 8))
+    assert found["targets"].tolist() == [3] and found["images"][0, 0, 0].tolist() == [9, 99, 199]

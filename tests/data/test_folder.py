@@ -10,6 +10,7 @@ import pytest
 
 from edgepress.core.errors import ConfigError, DataError
 from edgepress.data import files, index
+from edgepress.data.base import spread
 from edgepress.data.load import load_data
 from edgepress.data.sets.folder import Folder
 from edgepress.data.sets.imagenet import ImageNet
@@ -247,3 +248,64 @@ def test_imagenet_is_found_beside_the_other_sets(
     shutil.rmtree(tmp_path / "imagenet" / "val" / "n01440764")
     with pytest.raises(DataError, match="n01440764 is in one of them only"):
         ImageNet(val=3).load()
+
+
+@pytest.mark.parametrize("names", [("training", "testing"), ("Train", "Test")])
+def test_folders_of_splits_are_not_taken_for_classes(
+    tmp_path: Path, make_images: MakeImages, names: tuple[str, str]
+) -> None:
+    for name in names:
+        two_classes(tmp_path / name, make_images)
+    with pytest.raises(DataError, match=f"{names[1]} looks like a split.*'train'"):
+        Folder(root=str(tmp_path)).load()
+
+
+def test_a_class_may_have_underscores(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(two_classes(tmp_path, make_images) / "__unknown__", 10)
+    make_images(tmp_path / "__MACOSX", 1)
+    assert Folder(root=str(tmp_path), size=16).load().labels == ("__unknown__", "bright", "dark")
+
+
+def test_what_is_no_file_is_named_and_not_waited_for(
+    tmp_path: Path, make_images: MakeImages, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_classes(tmp_path, make_images)
+    os.mkfifo(tmp_path / "dark" / "pipe.png")
+    (tmp_path / "dark" / "gone.png").symlink_to("nowhere")
+    (tmp_path / "dark" / "large.png").write_bytes(bytes(30_000))
+    monkeypatch.setattr(index, "MOST_BYTES", 20_000)
+    Folder(root=str(tmp_path), size=16, max_bad=0.2).load()
+    for words in ("pipe.png is no file", "gone.png is a link to nothing", "large.png has 30,000 bytes"):
+        assert words in caplog.text
+
+
+def test_images_at_even_distances(tmp_path: Path, make_images: MakeImages) -> None:
+    data = Folder(root=str(two_classes(tmp_path, make_images)), size=16).load()
+    few = data.train.read(spread(data.train, 4))[1]
+    assert few.tolist() == [0, 0, 1, 1], "the first four are of one class"
+    assert spread(data.train, 99).tolist() == list(range(16))
+    assert spread(data.train, 0).tolist() == []
+
+
+def test_a_first_reading_goes_on_where_it_was_stopped(
+    tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_classes(tmp_path, make_images)
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    for name in names:
+        os.utime(tmp_path / name, (1, 1))
+    monkeypatch.setattr(index, "_SETTLED", -(10**12))
+    monkeypatch.setattr(index, "AT_ONCE", 4)
+    monkeypatch.setattr(index, "EVERY", 0.0)
+    seen: list[int] = []
+
+    def stopped(content: bytes) -> None:
+        seen.append(len(content))
+        if len(seen) > 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index.index_files(tmp_path, names, stopped, "check")
+    again: list[int] = []
+    index.index_files(tmp_path, names, lambda content: again.append(len(content)), "check")
+    assert len(again) == len(names) - 8, "two parts of four were written"

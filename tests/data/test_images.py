@@ -13,6 +13,7 @@ from edgepress.core.errors import DataError
 from edgepress.core.inputs import InputSpec
 from edgepress.data import images
 from edgepress.data.images import BadImageError, check_bad, check_image, decode_all, load_array, open_image
+from edgepress.data.resize import upright
 from edgepress.runtime.preprocess import prepare
 
 SPEC = InputSpec(8, 8)
@@ -159,3 +160,28 @@ def test_a_file_that_is_not_there_is_a_bad_image(tmp_path: Path) -> None:
 
 def test_the_limit_is_where_pillow_only_begins_to_warn() -> None:
     assert Image.MAX_IMAGE_PIXELS == images.MOST_PIXELS
+
+
+@pytest.mark.parametrize(
+    "content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nquit\n", b"DDS |\0\0\0" + bytes(124)]
+)
+def test_only_the_formats_of_images_are_opened(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for program in ("gs", "gswin32c"):
+        (tmp_path / program).write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    path = tmp_path / "cat.jpg"
+    path.write_bytes(content)
+    assert "cannot be decoded" in str(check_image(content))
+    with pytest.raises(BadImageError, match="cannot be decoded"):
+        load_array(path, SPEC)
+    with pytest.raises(DataError, match="in none of the formats BMP, GIF, JPEG"):
+        prepare(path, SPEC)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_upright_image_is_not_copied() -> None:
+    plain = Image.new("RGB", (4, 8))
+    assert upright(plain) is plain
+    plain.getexif()[0x0112] = 6
+    assert upright(plain).size == (8, 4)

@@ -271,3 +271,29 @@ def test_camvid_as_it_is(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> No
     _, maps = everything(data)
     shares = np.bincount(maps.ravel(), minlength=256) / maps.size
     assert shares[3] > 0.2 and 0.01 < shares[255] < 0.1, "much road, some void"
+
+
+def test_a_damaged_mask_goes_by_its_own_name(own: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = own / "masks" / "003.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    (own / "images" / "000.png").write_bytes(b"no image")
+    data = load_data({"masks": {"root": str(own), "max_bad": 0.1}})
+    assert data.labels == ("0", "1", "2") and data.input.shape == (3, HEIGHT, WIDTH)
+    assert "masks/003.png cannot be decoded" in caplog.text and "images/000.png cannot be decoded" in caplog.text
+
+
+def test_masks_that_none_can_be_used_of(own: Path) -> None:
+    for path in (own / "masks").iterdir():
+        Image.new("RGB", (WIDTH, HEIGHT)).save(path)
+    with pytest.raises(DataError, match=r"not one mask can be used; .*png holds colors"):
+        load_data({"masks": {"root": str(own)}})
+
+
+def test_masks_of_32_bits(own: Path) -> None:
+    for path in list((own / "masks").iterdir()):
+        wide = Image.fromarray(np.asarray(Image.open(path)).astype(np.int32))
+        path.unlink()
+        wide.save(path.with_suffix(".tif"))
+    data = load_data({"masks": {"root": str(own)}})
+    images, maps = everything(data)
+    assert np.array_equal(images[..., 0], maps * 20)

@@ -53,7 +53,7 @@ def write_bench(
     store.mkdir(parents=True, exist_ok=True)
     for file, found in (("checked", records), ("turns", turns)):
         (store / f"{file}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in found))
-    np.save(store / "test.npy", rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8))
+    np.save(store / "seen.npy", rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8))
     (store / "models").mkdir(exist_ok=True)
     (store / "models" / f"{name}-layers.json").write_text(json.dumps(LAYERS))
     about = Bench.begun(name, f"edgepress bench {name} --runtimes all --data cifar10", "cifar10", Budget(1.0, ms=2.0))

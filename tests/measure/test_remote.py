@@ -86,7 +86,7 @@ def matrix_of(tmp_path: Path) -> tuple[Bench, Judge, Path]:
     images = np.zeros((12, 8, 8, 3), np.uint8)
     images[np.arange(12), :, :, targets] = 200
     store.mkdir(exist_ok=True)
-    np.save(store / "test.npy", images)
+    np.save(store / "seen.npy", images)
     np.save(store / "targets.npy", targets)
     judge = Judge(images, targets, "classification", 3, {"net fp32": np.eye(3, dtype=np.float32)[targets]})
     about = Bench.begun("net", "edgepress bench net --on board", "colors", Budget(), "board")

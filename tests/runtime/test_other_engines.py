@@ -50,11 +50,19 @@ def archive(files: dict[str, bytes]) -> bytes:
     return data.getvalue()
 
 
+def graph_node(target: str = "torch.ops.aten.relu.default") -> dict[str, object]:
+    """Return a call as it stands in the JSON of a graph."""
+    return {"target": target, "inputs": [], "outputs": []}
+
+
 CONFIG = "data/weights/model_weights_config.json"
 GOOD = {
     "archive_format": b"pt2",
     "data/sample_inputs/model.pt": b"",
     "data/weights/weight_0": bytes(12),
+    "models/model.json": json.dumps(
+        {"nodes": [graph_node()], "sizes": [{"as_expr": {"expr_str": "Mul(Integer(2), Symbol('s77', positive=True))"}}]}
+    ).encode(),
     CONFIG: json.dumps({"config": {"w": {"path_name": "weight_0", "use_pickle": False}}}).encode(),
 }
 
@@ -69,6 +77,12 @@ GOOD = {
         ({"data/constants/model.pt": b"\x80\x02."}, "which ours have not"),
         ({"data/aotinductor/model/evil.so": b"x"}, "which ours have not"),
         ({CONFIG: b"[]"}, "damaged"),
+        ({"models/model.json": b'{"a": [{"expr_str": "lambdify([], \'__import__\')()"}]}'}, "could run code"),
+        ({"models/model.json": b'{"expr_str": "9**9**9**9"}'}, "could run code"),
+        ({"models/model.json": b'{"expr_str": "' + b"1" * 5000 + b'"}'}, "could run code"),
+        ({"models/model.json": b'{"guards_code": ["exit()"]}'}, "guards, which are code"),
+        ({"models/model.json": json.dumps(graph_node("torch.os.system")).encode()}, "which is no operator"),
+        ({"models/model.json": b"[" * 100_000}, "damaged"),
     ],
 )
 def test_a_pt2_archive_that_could_run_code_is_refused(change: dict[str, bytes], message: str) -> None:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgepress.cli.given_data import METAVAR
 from edgepress.cli.options import json_option, runs_option
 from edgepress.cli.output import note, print_json, show_table
 
@@ -51,8 +53,9 @@ def _most(context: click.Context, parameter: click.Parameter, value: float | Non
 @click.argument("what", nargs=-1, required=True, metavar="MODEL_OR_BUNDLE...")
 @click.option("--runtimes", callback=_names, default="", metavar="all|A,B", help="Engines; default: the bundle's own.")
 @click.option("--precisions", callback=_names, default="", metavar="all|A,B", help="fp32, bf16, int8 ... Default: all.")
-@click.option("--data", metavar="NAME|PATH", help="Score on this data; a model needs it for its files.")
-@click.option("--images", type=click.IntRange(0), default=1000, show_default=True, help="Test images (0: all).")
+@click.option("--data", metavar=METAVAR, help="Score on this data; a model needs it for its files.")
+@click.option("--split", type=click.Choice(["val", "test"]), default="val", show_default=True, help="What decides.")
+@click.option("--images", type=click.IntRange(0), default=1000, show_default=True, help="Images of it (0: all).")
 @click.option("--weights", metavar="FILE", help="Checkpoint of a network given by name; 'pretrained' fetches one.")
 @click.option("--mean", callback=_channels, metavar="A,B,C", help="What that network was trained with, in 0..1.")
 @click.option("--std", callback=_channels, metavar="A,B,C")
@@ -71,9 +74,9 @@ def _most(context: click.Context, parameter: click.Parameter, value: float | Non
 @runs_option
 @json_option
 def command(
-    what: tuple[str, ...], data: str | None, images: int, weights: str | None, mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None, drop: float | None, ms: float | None, mb: float | None, mj: float | None, on: str,
-    out: Path | None, runs: Path, as_json: bool, **options: Any,
+    what: tuple[str, ...], data: str | None, split: str, images: int, weights: str | None,
+    mean: tuple[float, ...] | None, std: tuple[float, ...] | None, drop: float | None, ms: float | None,
+    mb: float | None, mj: float | None, on: str, out: Path | None, runs: Path, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Measure files of a network on every engine, and say which to ship.
 
@@ -83,8 +86,6 @@ def command(
     Each cell runs in its own process, so that a crash empties one cell only; all are timed in turns. What was measured
     stays when you press Ctrl-C, and the same command goes on.
     """
-    import shlex
-
     from edgepress.cli import benching
     from edgepress.cli.progress import TerminalProgress
     from edgepress.measure import matrix
@@ -101,14 +102,14 @@ def command(
     settings = matrix.Settings(calls=options["calls"], limit=options["limit"], tdp=options["tdp"] or 0.0)
     given = benching.look_up(what, runs)
     benching.check(given, source, data, wanted)
-    plan = benching.plan(given, source, data, images, wanted, settings, on)
+    plan = benching.plan(given, source, data, split, images, wanted, settings, on)
     store = out or runs / f"bench-{hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]}"
     open_store(store, plan)
     bench = Bench.begun(", ".join(one.name for one in given), shlex.join(["edgepress", *sys.argv[1:]]), data or "",
-                        Budget(drop, ms, mb, mj), on)  # fmt: skip
+                        Budget(drop, ms, mb, mj), on, split)  # fmt: skip
     with TerminalProgress() as progress:
         try:
-            field = benching.prepare(given, source, data, images, wanted, store, runs, progress)
+            field = benching.prepare(given, source, data, split, images, wanted, store, runs, progress)
             bench = bench.of(field.cells, field.score, field.labels)
             if on:
                 from edgepress.measure.remote import run_there
@@ -155,8 +156,19 @@ def _tell(bench: "Bench", store: Path, page: Path | None, as_json: bool) -> None
     for reason, names in empty(results).items():
         note(f"empty: {names}: {reason}")
     note(f"\n{bench.environment.get('machine', '')}; rows in {store / 'rows.jsonl'}")
+    for command in _untouched(bench, verdicts):
+        note(f"the test split has decided nothing yet: {command}")
     if page is not None:
         note(f"report: {page}")
+
+
+def _untouched(bench: "Bench", verdicts: "dict[tuple[int, int], Verdict]") -> list[str]:
+    """Return the commands that score the chosen files on images that had no part in the choice."""
+    if not bench.data or bench.split == "test":
+        return []
+    chosen = [verdict.chosen.cell for verdict in verdicts.values() if verdict.chosen is not None]
+    folders = dict.fromkeys(str(cell.folder) for cell in chosen if cell.runtime != "torch")
+    return [shlex.join(["edgepress", "eval", folder, "--data", bench.data]) for folder in folders]
 
 
 def _first(block: "list[Result]") -> "Result | None":

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from edgepress.core.errors import ConfigError, MissingExtraError, suggest
 if TYPE_CHECKING:
     from edgepress.core.artifact import Program, Signature
     from edgepress.core.stage import Progress
+    from edgepress.data.base import Split
     from edgepress.measure.cell import Cell
     from edgepress.measure.matrix import Judge, Settings
     from edgepress.measure.prepare import Wanted, Workshop
@@ -54,13 +56,16 @@ def look_up(what: tuple[str, ...], runs: Path) -> list[Given]:
     found: list[Given] = []
     for text in what:
         folder, is_model = _folder(text, runs)
-        base = text.rpartition(":")[2] if folder is None else Path(text).name
+        base = text.rpartition(":")[2] if folder is None else Path(text).absolute().name
         if base == "bundle":
             base = Path(text).absolute().parent.name
-        base = base.replace(" ", "_")[-40:]
-        taken = [one.name for one in found]
-        found.append(Given(text, base if base not in taken else f"{base}-{len(taken) + 1}", folder, is_model))
+        found.append(Given(text, _free(base.replace(" ", "_")[-40:], {one.name for one in found}), folder, is_model))
     return found
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return `name`, with a number where it is taken: files are stored under it."""
+    return next(one for n in count(1) if (one := name if n == 1 else f"{name}-{n}") not in taken)
 
 
 def _folder(text: str, runs: Path) -> tuple[Path | None, bool]:
@@ -120,16 +125,18 @@ def spelled_out(options: dict[str, Any], data: str | None) -> "Wanted":
 
 
 def plan(
-    given: list[Given], source: Source, data: str | None, images: int, wanted: "Wanted", settings: "Settings", on: str
-) -> dict[str, Any]:
+    given: list[Given], source: Source, data: str | None, split: str, images: int, wanted: "Wanted",
+    settings: "Settings", on: str,
+) -> dict[str, Any]:  # fmt: skip
     """Return all that makes one matrix another: the networks, as far as their files tell, and how they are measured."""
+    from edgepress.cli.given_data import root_of
     from edgepress.measure import environment
 
     about = {
         "what": [[one.text, *_prints(one.folder)] for one in given],
         "source": [asdict(source), *_prints(Path(source.weights) if source.weights else None)],
-        "data": [data, *_prints(Path(data) if data else None, everything=True)],
-        "images": images,
+        "data": [data, *_prints(root_of(data), everything=True)],
+        "images": [split, images],
         "wanted": asdict(wanted),
         "settings": asdict(settings),
         "machine": on or environment.machine(),
@@ -164,12 +171,14 @@ def check(given: list[Given], source: Source, data: str | None, wanted: "Wanted"
 
 
 def prepare(
-    given: list[Given], source: Source, data: str | None, images: int, wanted: "Wanted", store: Path, runs: Path,
-    progress: "Progress",
+    given: list[Given], source: Source, data: str | None, split: str, images: int, wanted: "Wanted", store: Path,
+    runs: Path, progress: "Progress",
 ) -> Field:  # fmt: skip
     """Make every file that is wanted and not there yet; return the cells, and what to judge them by."""
+    from edgepress.cli.given_data import load_for
     from edgepress.cli.targets import load_program
     from edgepress.measure import prepare as making
+    from edgepress.measure.base import split_of
     from edgepress.tasks.base import tasks
 
     found = Field()
@@ -187,13 +196,14 @@ def prepare(
             folder = one.folder or build(one, source, data, store, progress)
             signature, precision = _about(folder)
             signatures.append(_alike(given[0], signatures, one, signature, data))
-            paths = _images(store, data, signature)
+            paths = _images(store, data, signature, one.folder)
             networks = making.networks_of(one.name, folder, precision, paths["calibration"], formats(), wanted, shop)
             models[one.name], layers[one.name] = networks, making.layer_names(one.name, folder, shop)
             found.cells += making.from_model(one.name, networks, paths["gate"], formats(), wanted, shop, progress)
         found.labels, found.score = signatures[0].labels, tasks.get(signatures[0].task).main
         if data is not None:
-            found.judge = _judge(data, images, signatures[0], models, layers, shop, progress)
+            loaded = load_for(data, signatures[0], given[0].folder)
+            found.judge = _judge(split_of(loaded, split), images, signatures[0], models, layers, shop, progress)
     return found
 
 
@@ -201,7 +211,7 @@ def build(given: Given, source: Source, data: str, store: Path, progress: "Progr
     """Build the network that `given` names for the classes and images of `data`; return the folder it lies in."""
     from dataclasses import replace
 
-    from edgepress.data.load import load_data
+    from edgepress.cli.given_data import source_of
     from edgepress.models.build import new_model
     from edgepress.models.structure import save_model
     from edgepress.models.weights import load_weights
@@ -211,7 +221,7 @@ def build(given: Given, source: Source, data: str, store: Path, progress: "Progr
         return folder
     if source.weights is None:
         progress.say(f"{given.text} has random weights: its time and size are real, its score is not (--weights FILE)")
-    signature = load_data({"folder": {"root": data}} if Path(data).is_dir() else data).signature
+    signature = source_of(data).load().signature
     if source.mean is not None and source.std is not None:
         try:
             signature = replace(signature, input=replace(signature.input, mean=source.mean, std=source.std))
@@ -261,48 +271,44 @@ def _bundle(
     if data and wanted.runtimes:
         from edgepress.export.convert import conversions
 
-        gate, able = _images(shop.store, data, program.signature)["gate"], list(conversions)
+        gate, able = _images(shop.store, data, program.signature, folder)["gate"], list(conversions)
     return from_bundle(given.name, folder, program.runtime, program.precision, gate, able, wanted, shop)
 
 
 def _judge(
-    data: str, images: int, signature: "Signature", models: dict[str, dict[str, Path]], layers: dict[str, list[str]],
-    shop: "Workshop", progress: "Progress",
+    split: "Split", images: int, signature: "Signature", models: dict[str, dict[str, Path]],
+    layers: dict[str, list[str]], shop: "Workshop", progress: "Progress",
 ) -> "Judge":  # fmt: skip
     import numpy as np
 
-    from edgepress.cli.eval import load_for
     from edgepress.core.files import write_array
-    from edgepress.measure.matrix import Judge
+    from edgepress.data.base import spread
+    from edgepress.measure.matrix import SEEN, TARGETS, Judge
     from edgepress.measure.prepare import references
 
-    loaded = load_for(data, signature)
-    count = min(images or len(loaded.test), len(loaded.test))
-    seen, targets = loaded.test.read(np.arange(count, dtype=np.int64))
-    test = shop.store / "test.npy"
-    write_array(test, seen)
-    write_array(shop.store / "targets.npy", targets)
+    seen, targets = split.read(spread(split, images or len(split)))
+    write_array(shop.store / SEEN, seen)
+    write_array(shop.store / TARGETS, targets)
     known: dict[str, Any] = {}
     for name, networks in models.items():
-        files = references(name, networks, test, shop, progress)
+        files = references(name, networks, shop.store / SEEN, shop, progress)
         known |= {network: np.load(path) for network, path in files.items()}
     return Judge(seen, targets, signature.task, len(signature.labels), known, layers)
 
 
-def _images(store: Path, data: str, signature: "Signature") -> dict[str, Path]:
+def _images(store: Path, data: str, signature: "Signature", network: Path | None) -> dict[str, Path]:
     """Return the files of the images that a network is calibrated and its files are proven on."""
-    import numpy as np
-
-    from edgepress.cli.eval import load_for
+    from edgepress.cli.given_data import load_for
     from edgepress.core.files import write_array
+    from edgepress.data.base import spread
 
     size = f"{signature.input.width}x{signature.input.height}"
     paths = {what: store / f"{what}-{size}.npy" for what in ("calibration", "gate")}
     if not all(path.exists() for path in paths.values()):
-        loaded = load_for(data, signature)
+        loaded = load_for(data, signature, network)
         split = loaded.val if len(loaded.val) else loaded.test
         write_array(paths["calibration"], loaded.calibration(CALIBRATION, 0))
-        write_array(paths["gate"], split.read(np.arange(min(GATE, len(split)), dtype=np.int64))[0])
+        write_array(paths["gate"], split.read(spread(split, GATE))[0])
     return paths
 
 

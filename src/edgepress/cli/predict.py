@@ -57,16 +57,19 @@ def command(
     program, _ = load_program(bundle, runs)
     pipeline = Pipeline(program, windows=windows)
     answers: list[dict[str, Any]] = []
+    names = _names(images)
     with TerminalProgress() as progress:
-        for number, image in enumerate(progress.track(images, len(images), "images")):
+        for name, image in zip(names, progress.track(images, len(images), "images"), strict=True):
             try:
                 if is_video(image):
-                    answers.append({"video": image, **_film(pipeline, image, out, frames, images[:number], progress)})
+                    answers.append(
+                        {"video": image, **_film(pipeline, image, out / f"{name}-predicted.mp4", frames, progress)}
+                    )
                     continue
                 answer = pipeline(image)
                 answers.append({"image": image, **_plain(answer, top)})
                 if overlay and "shares" in answers[-1]:
-                    answers[-1]["overlay"] = _paint(pipeline, image, answer, out, images[:number])
+                    answers[-1]["overlay"] = _paint(pipeline, image, answer, out / f"{name}-overlay.png")
             except DataError as error:
                 answers.append({"image": image, "error": str(error)})
                 progress.say(message(error))
@@ -88,7 +91,7 @@ def _plain(answer: Any, top: int) -> dict[str, Any]:
     return {"shares": dict(shares), "size": [int(side) for side in answer.classes.shape[::-1]]}
 
 
-def _paint(pipeline: "Pipeline", image: str, answer: Any, out: Path, before: tuple[str, ...]) -> str:
+def _paint(pipeline: "Pipeline", image: str, answer: Any, path: Path) -> str:
     """Write the colored overlay of an answer and return its path."""
     import numpy as np
     from PIL import Image
@@ -98,15 +101,12 @@ def _paint(pipeline: "Pipeline", image: str, answer: Any, out: Path, before: tup
     from edgepress.runtime.preprocess import open_image
 
     pixels = np.asarray(open_image(image, pipeline.signature.input).convert("RGB"))
-    path = out / f"{_name(image, before)}-overlay.png"
     with atomic_write(path) as file:
         Image.fromarray(overlay(pixels, answer)).save(file, "PNG")
     return str(path)
 
 
-def _film(
-    pipeline: "Pipeline", video: str, out: Path, frames: int, before: tuple[str, ...], progress: "Progress"
-) -> dict[str, Any]:
+def _film(pipeline: "Pipeline", video: str, path: Path, frames: int, progress: "Progress") -> dict[str, Any]:
     """Write a video with the answer in each frame; return its path, and how many frames a second were made."""
     import time
 
@@ -120,7 +120,7 @@ def _film(
             return titled(frame, f"{answer.label} {100 * answer.score:.0f} %")
         return overlay(frame, answer)
 
-    path, begin = out / f"{_name(video, before)}-predicted.mp4", time.monotonic()
+    begin = time.monotonic()
     reel = convert(Path(video), path, show, frames, progress)
     seconds = time.monotonic() - begin
     return {
@@ -131,11 +131,18 @@ def _film(
     }
 
 
-def _name(image: str, before: tuple[str, ...]) -> str:
-    """Return the stem of a file, with a number where an earlier one has the same."""
-    stem = Path(image).stem
-    same = sum(Path(other).stem == stem for other in before)
-    return f"{stem}-{same + 1}" if same else stem
+def _names(images: tuple[str, ...]) -> list[str]:
+    """Return the stems of the files, with a number where an earlier one has the same name."""
+    names: dict[str, int] = {}
+    for image in images:
+        stem = Path(image).stem
+        number, name = names.get(stem, 0), stem
+        while name in names:
+            number += 1
+            name = f"{stem}-{number + 1}"
+        names[stem] = number
+        names.setdefault(name, 0)
+    return list(names)
 
 
 def _show(answers: list[dict[str, Any]]) -> None:

@@ -36,26 +36,15 @@ def find_subject(what: str, runs: Path) -> Subject:
     """Return the network that `what` means; raise `ConfigError` for a run, whose stages have to be named."""
     from edgepress.cli.targets import load_artifact
     from edgepress.core.artifact import Program
+    from edgepress.recipes.store import recorded_run
 
     artifact, folder = load_artifact(what, runs)
     stage = folder.parent if folder.name == "bundle" else folder
-    record, entry = _recorded(stage)
+    record, entry = recorded_run(stage)
     label = str(entry["label"]) if entry else stage.resolve().name
     if not isinstance(artifact, Program):
         return Subject(label, artifact, None, record)
     return Subject(label, _source(record, entry, stage.resolve().parent), artifact, record)
-
-
-def _recorded(stage: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return the newest run that holds a stage's folder, and the stage's entry there."""
-    from edgepress.recipes.store import recorded_runs
-
-    stage = stage.resolve()
-    for record in recorded_runs(stage.parent):
-        for entry in record.get("stages", []):
-            if entry.get("folder") == stage.name:
-                return record, entry
-    return None, None
 
 
 def _source(record: dict[str, Any] | None, entry: dict[str, Any] | None, runs: Path) -> "Model | None":
@@ -88,6 +77,7 @@ def images_for(subject: Subject, files: Sequence[str], count: int, noise: bool) 
         return np.stack([prepare(file, spec) for file in files]), f"{len(files)} image{'s' * (len(files) > 1)}"
     if subject.record and subject.record.get("recipe"):
         from edgepress.core.errors import DataError
+        from edgepress.data.base import spread
         from edgepress.data.load import load_data
 
         try:
@@ -97,7 +87,7 @@ def images_for(subject: Subject, files: Sequence[str], count: int, noise: bool) 
                 raise DataError(f"{error}; or name images of your own with --image") from None
         else:
             if len(data.val) and data.input.shape == spec.shape:
-                images = data.val.read(np.arange(min(count, len(data.val)), dtype=np.int64))[0]
+                images = data.val.read(spread(data.val, count))[0]
                 return images, f"{len(images)} validation images of {data.name}"
     if not noise:
         raise ConfigError(f"{subject.label!r} is of no recorded run, so its data is not known: add --image FILE")

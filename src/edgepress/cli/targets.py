@@ -1,6 +1,8 @@
 """What a person may mean by a name on the command line: a recorded run, a stage's folder, a bundle."""
 
+import contextlib
 import json
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -129,5 +131,10 @@ def run_rows(record: dict[str, Any], runs: Path) -> "list[Row]":
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the bytes of all files below `folder`; links are not followed."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    """Return the bytes of all files below `folder`; links are not followed, and a file may go meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            about = path.lstat()
+            total += about.st_size if stat.S_ISREG(about.st_mode) else 0
+    return total

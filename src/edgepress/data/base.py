@@ -29,6 +29,12 @@ class Split(Protocol):
         ...
 
 
+def spread(split: Split, count: int) -> NDArray[np.int64]:
+    """Return the indices of `count` images at even distances (of all, where there are fewer): splits of folders are
+    sorted by class, and the first images would be those of the first classes."""
+    return np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(np.int64)
+
+
 @dataclass(frozen=True)
 class Data:
     """A loaded data set. `fingerprint` identifies content and split, not the path: it enters the keys of stages."""

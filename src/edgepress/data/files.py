@@ -129,7 +129,7 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def _hidden(name: str) -> bool:
-    return name.startswith((".", "__"))
+    return name.startswith(".") or name in ("__MACOSX", "__pycache__")
 
 
 def load_splits(

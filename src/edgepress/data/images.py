@@ -12,11 +12,11 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from edgepress.core.errors import DataError
 from edgepress.core.inputs import InputSpec
-from edgepress.data.resize import fit
+from edgepress.data.resize import FORMATS, fit, upright
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ MOST_PIXELS = 89_478_485
 
 # What Pillow raises on damaged input: it lets errors of its format plug-ins through as they are.
 BROKEN = (
-    *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError),
+    *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, RuntimeError),
     *(struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
 
@@ -44,13 +44,13 @@ def open_image(source: bytes | Path, color: str = "RGB", draft: tuple[int, int] 
     Raises `BadImageError` for a damaged image, and for one of more than `MOST_PIXELS` pixels, which is never decoded.
     """
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise BadImageError(_too_large(image))
             if draft is not None:
                 side = max(draft)  # orientation is not known yet: either side may become the other
                 image.draft(None, (side, side))
-            return _in_color(ImageOps.exif_transpose(image), color)
+            return _in_color(upright(image), color)
     except BROKEN as error:
         raise BadImageError(_reason(error)) from error
 
@@ -62,7 +62,8 @@ def _in_color(image: Image.Image, color: str) -> Image.Image:
         raise BadImageError(f"has pixels of mode {image.mode!r}, which have no fixed range; convert it to 8 bits")
     if image.mode == "P":  # its transparency may be a byte string, which only RGBA can hold
         image = image.convert("RGBA")
-    return image.convert(color)
+    image.load()  # here, where the file is still open and its errors have words
+    return image if image.mode == color else image.convert(color)
 
 
 def load_array(source: bytes | Path, spec: InputSpec) -> NDArray[np.uint8]:
@@ -75,7 +76,7 @@ def load_array(source: bytes | Path, spec: InputSpec) -> NDArray[np.uint8]:
 def check_image(source: bytes) -> str | None:
     """Return what is wrong with an encoded image as far as its header and its end tell; decode it only in doubt."""
     try:
-        with Image.open(io.BytesIO(source)) as image:
+        with Image.open(io.BytesIO(source), formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 return _too_large(image)
             end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(image.format or "")

@@ -3,6 +3,7 @@
 Inside edgepress a class map is uint8, a class per pixel, 255 where a pixel does not count (void).
 """
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from edgepress.core.inputs import InputSpec
 from edgepress.data.images import BROKEN, MOST_PIXELS, BadImageError
-from edgepress.data.resize import source_box
+from edgepress.data.resize import FORMATS, source_box, upright
 
 VOID = 255
 """The class of pixels that do not count."""
@@ -56,23 +57,37 @@ def consecutive(labels: tuple[str, ...], void: tuple[int, ...] = (VOID,)) -> Cod
 
 
 def open_mask(source: Path, colored: bool = False) -> Image.Image:
-    """Return the mask upright, its pixels not yet read.
+    """Return the mask upright.
 
     Raises `BadImageError` where it is damaged, too large, or holds colors in place of ids (or ids in place of colors).
     """
+    mask = _decoded(source)
+    if colored:
+        return mask.convert("RGB")
+    if mask.mode not in _ID_MODES:
+        raise BadImageError(f"holds colors (mode {mask.mode!r}), not ids: say which color is which class")
+    return mask
+
+
+def check_mask(source: bytes) -> str | None:
+    """Return what is wrong with an encoded mask, whatever its pixels mean."""
     try:
-        with Image.open(source) as image:
+        _decoded(io.BytesIO(source))
+    except BadImageError as error:
+        return str(error)
+    return None
+
+
+def _decoded(source: Path | io.BytesIO) -> Image.Image:
+    try:
+        with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise BadImageError(f"has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
-            upright = ImageOps.exif_transpose(image)
-            upright.load()
+            mask = upright(image)
+            mask.load()
     except BROKEN as error:
         raise BadImageError(f"cannot be decoded ({type(error).__name__}: {error})") from error
-    if colored:
-        return upright.convert("RGB")
-    if upright.mode not in _ID_MODES:
-        raise BadImageError(f"holds colors (mode {upright.mode!r}), not ids: say which color is which class")
-    return upright
+    return mask
 
 
 def codes_of(mask: Image.Image) -> NDArray[np.int32]:

@@ -21,7 +21,8 @@ from edgepress.data.cache import Arrays, cached, digest
 from edgepress.data.files import images_below
 from edgepress.data.images import BROKEN, BadImageError, check_bad, check_decoded, in_threads, load_array, open_image
 from edgepress.data.index import index_files
-from edgepress.data.masks import VOID, Coding, codes_of, load_mask, open_mask
+from edgepress.data.masks import VOID, Coding, check_mask, codes_of, load_mask, open_mask
+from edgepress.data.resize import FORMATS
 
 RESIDENT_PIXELS = 64 << 20
 """Splits of fewer pixels than this in all are decoded once and held in memory (4 bytes each)."""
@@ -142,8 +143,9 @@ def load_pairs(
     seen is kept. Raises `DataError` where more than the share `max_bad` is unusable, where a split is left empty, and
     for ids that no class has unless `unknown` is "void".
     """
-    files = sorted({file for pairs in splits.values() for file in (*pairs.images, *pairs.masks)})
-    index = index_files(root, files, check_decoded, check_decoded.__name__)
+    images, masks = (sorted({f for pairs in splits.values() for f in getattr(pairs, of)}) for of in ("images", "masks"))
+    index = index_files(root, images, check_decoded, check_decoded.__name__)
+    index |= index_files(root, masks, check_mask, check_mask.__name__)
     content = {
         split: [[image, index[image].sha256, mask, index[mask].sha256] for image, mask in _each(pairs)]
         for split, pairs in splits.items()
@@ -151,10 +153,12 @@ def load_pairs(
     bad, kept, seen = list(alone), dict[str, Pairs](), dict[str, dict[str, dict[int, int]]]()
     for split, pairs in splits.items():
         seen[split], reasons = _survey(name, root, pairs, content[split], coding.colored)
-        broken = {image: index[f].reason for image, mask in _each(pairs) for f in (image, mask) if index[f].reason}
-        reasons = {**reasons, **{image: reason or "" for image, reason in broken.items()}}
-        bad += [f"{image} {reason}" for image, reason in reasons.items()]
-        kept[split] = pairs.take(np.flatnonzero([image not in reasons for image in pairs.images]))
+        told = {image: f"{image} {reason}" for image, reason in reasons.items()}
+        for image, mask in _each(pairs):
+            if broken := next((file for file in (image, mask) if index[file].reason), None):
+                told[image] = f"{broken} {index[broken].reason}"
+        bad += told.values()
+        kept[split] = pairs.take(np.flatnonzero([image not in told for image in pairs.images]))
         if not len(kept[split]):
             raise DataError("\n".join([f"{root}: the {split} split has no pair that can be used", *bad[:10]]))
     check_bad(bad, sum(map(len, splits.values())) + len(alone), max_bad, str(root))
@@ -228,12 +232,15 @@ def _survey(
 
 def _counted(image: Path, mask: Path, colored: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the ids of a mask and their pixels; raise `BadImageError` where its size is not the image's."""
-    opened = open_mask(mask, colored)
+    try:
+        opened = open_mask(mask, colored)
+        codes = codes_of(opened).ravel()
+    except BadImageError as error:
+        raise BadImageError(f"has a mask that {error}") from error
     size = _upright_size(image)
     if size != opened.size:
         sizes = f"{size[0]}x{size[1]} pixels and its mask {opened.size[0]}x{opened.size[1]}"
         raise BadImageError(f"has {sizes}: they must be equal")
-    codes = codes_of(opened).ravel()
     if colored:
         ids, pixels = np.unique(codes, return_counts=True)
         return ids.astype(np.int64), pixels.astype(np.int64)
@@ -245,7 +252,7 @@ def _counted(image: Path, mask: Path, colored: bool) -> tuple[NDArray[np.int64],
 def _upright_size(path: Path) -> tuple[int, int]:
     """Return (width, height) of the image once it is turned upright, from its header where that suffices."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else image.size
     except BROKEN:

@@ -1,13 +1,17 @@
-"""From an image of any size to the pixels a network sees: what `InputSpec.resize` means, in one place."""
+"""From an image of any size to the pixels a network sees: what `InputSpec.resize` means, in one place; and what both
+the data sets and the runtime open images with."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from edgepress.core.inputs import InputSpec
 from edgepress.data.base import Split
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What the content of a file may be. Pillow knows more, some of which start other programs (EPS runs Ghostscript)."""
 
 _LONG = 16  # larger than this many times the pixels kept, an image is not resized as a whole
 
@@ -50,6 +54,11 @@ class ResizedSplit:
         for number, image in enumerate(images):
             resized[number] = fit(Image.fromarray(image.squeeze()), self.spec)
         return resized, targets
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return `image` turned as its EXIF tag says: itself where that says nothing, for a copy takes as much again."""
+    return image if image.getexif().get(0x0112, 1) == 1 else ImageOps.exif_transpose(image)
 
 
 def source_box(size: tuple[int, int], spec: InputSpec) -> Box:

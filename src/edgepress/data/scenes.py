@@ -1,5 +1,6 @@
 """What the data sets of images with masks share: their input, the checks of their fields, and the last step."""
 
+import contextlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from edgepress.core.errors import DataError
 from edgepress.core.inputs import InputSpec
 from edgepress.data.base import Data, DataSource
 from edgepress.data.cache import data_folder, digest
-from edgepress.data.images import open_image
+from edgepress.data.images import BadImageError, open_image
 from edgepress.data.masks import Coding
 from edgepress.data.pairs import Pairs, Unknown, load_pairs
 
@@ -51,11 +52,12 @@ def absent(root: Path | None, name: str, folders: Sequence[str]) -> str | None:
 
 
 def size_of(root: Path, pairs: Pairs) -> Size:
-    """Return the size of the first image: what a network sees where no size is asked for."""
-    if not len(pairs):
-        raise DataError(f"{root} holds no image with a mask")
-    width, height = open_image(root / pairs.images[0]).size
-    return height, width
+    """Return the size of the first image that can be opened: what a network sees where no size is asked for."""
+    for file in pairs.images:
+        with contextlib.suppress(BadImageError):
+            width, height = open_image(root / file).size
+            return height, width
+    raise DataError(f"{root} holds no image with a mask that can be opened")
 
 
 def scenes(

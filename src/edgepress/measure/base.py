@@ -15,6 +15,7 @@ from edgepress.core.config import STRICT
 from edgepress.core.errors import DataError, EdgepressError
 from edgepress.core.registry import Registry
 from edgepress.core.stage import Progress
+from edgepress.data.base import spread
 from edgepress.measure import environment
 from edgepress.measure.rows import Better, Row
 
@@ -109,11 +110,11 @@ def split_of(data: "Data", name: str) -> "Split":
 def batches(
     split: "Split", size: int, images: int, progress: Progress, label: str
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Yield the first `images` images (0 = all) and targets of `split`, `size` at a time."""
-    count = min(images, len(split)) if images else len(split)
-    starts = range(0, count, size)
+    """Yield `images` images at even distances (0 = all) and their targets of `split`, `size` at a time."""
+    places = spread(split, images or len(split))
+    starts = range(0, len(places), size)
     for start in progress.track(starts, len(starts), label):
-        yield split.read(np.arange(start, min(start + size, count), dtype=np.int64))
+        yield split.read(places[start : start + size])
 
 
 def predict(predictor: Predictor, images: NDArray[np.uint8], who: str) -> NDArray[np.float32]:

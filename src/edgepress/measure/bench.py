@@ -22,7 +22,7 @@ BENCH = "bench.json"
 @dataclass(frozen=True)
 class Bench:
     """A matrix: `name` says which networks, `on` which other machine (empty for this one), `score` what `Result.facts`
-    call so ("top1"); `environment` is that of the machine that measured."""
+    call so ("top1"), `split` the images that decided; `environment` is that of the machine that measured."""
 
     name: str
     command: str
@@ -34,12 +34,14 @@ class Bench:
     labels: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict[str, str])
     cells: tuple[Cell, ...] = ()
+    split: str = "test"  # what files say that were written before there was a choice
 
     @classmethod
-    def begun(cls, name: str, command: str, data: str, budget: Budget, on: str = "") -> "Bench":
+    def begun(cls, name: str, command: str, data: str, budget: Budget, on: str = "", split: str = "val") -> "Bench":
         """Return one that begins now and has no cells yet; another machine has yet to say what it is."""
         date = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        return cls(name, command, date, data, budget, on, environment={} if on else environment.environment())
+        about = {} if on else environment.environment()
+        return cls(name, command, date, data, budget, on, environment=about, split=split)
 
     def of(self, cells: Sequence[Cell], score: str, labels: tuple[str, ...]) -> "Bench":
         """Return it with its cells."""
@@ -69,7 +71,7 @@ def save_bench(bench: Bench, store: Path) -> None:
     write_json(store / BENCH, plain)
     told = {"machine": bench.on, "versions": ""} | bench.environment if bench.on else bench.environment
     about = {name: told[name] for name in ("machine", "versions") if name in told}
-    write_rows(store / "rows.jsonl", rows(bench.results(store), bench.score, bench.command, **about))
+    write_rows(store / "rows.jsonl", rows(bench.results(store), bench.score, bench.command, bench.split, **about))
 
 
 def read_bench(store: Path) -> Bench:

@@ -13,7 +13,7 @@ from edgepress.measure import charts
 from edgepress.measure.bench import Bench, read_bench
 from edgepress.measure.charts import Point
 from edgepress.measure.details import errors, layer_lines, pictures
-from edgepress.measure.matrix import Result, speedup
+from edgepress.measure.matrix import SEEN, Result, speedup
 from edgepress.measure.matrix_rows import distinct, empty, rows
 from edgepress.measure.prepare import precision_of
 from edgepress.measure.render import Figure, render
@@ -62,7 +62,7 @@ def render_bench(bench: Bench, store: Path) -> str:
         names = dict.fromkeys(names, "")
     ships = [verdict.chosen for verdict in verdicts.values() if verdict.chosen is not None]
     about_rows = {name: bench.environment[name] for name in ("machine", "versions") if name in bench.environment}
-    csv = to_csv(rows(results, bench.score, bench.command, **about_rows))
+    csv = to_csv(rows(results, bench.score, bench.command, bench.split, **about_rows))
     wrong = chosen.wrong if chosen else {}
     return render(
         "bench.html.jinja",
@@ -233,14 +233,16 @@ def _layers(chosen: Result, results: Sequence[Result], store: Path) -> list[Any]
 
 
 def _pictures(wrong: dict[str, Any], store: Path) -> dict[str, str]:
-    path = store / "test.npy"
+    path = store / SEEN
     return pictures(wrong, np.load(path, mmap_mode="r")) if path.exists() else {}
 
 
 def _conditions(bench: Bench, about: tuple[int, int], results: Sequence[Result]) -> str:
     images = next((int(result.facts["images"]) for result in results if "images" in result.facts), 0)
     parts = [_about(about)]
-    parts += [f"{score_name(bench.score)} on {images:,} test images of {bench.data}"] if images else []
+    parts += (
+        [f"{score_name(bench.score)} on {images:,} images of the {bench.split} split of {bench.data}"] if images else []
+    )
     parts += [f"on {bench.on}" if bench.on else "", bench.environment.get("machine", "")]
     return "; ".join(part for part in parts if part)
 

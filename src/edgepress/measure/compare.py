@@ -64,7 +64,7 @@ def read_side(folder: Path) -> Side:
 
 def _bench_side(bench: Bench, folder: Path) -> Side:
     results = bench.results(folder)
-    found = matrix_rows(results, bench.score, bench.command)
+    found = matrix_rows(results, bench.score, bench.command, bench.split)
     prefix = {result.cell.artifact for result in results}
     # With one network on both sides its name only gets in the way: the same network has another name elsewhere.
     name = (lambda row: row.artifact.partition("/")[2]) if len(prefix) == 1 else (lambda row: row.artifact)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgepress.core.artifact import Program
+from edgepress.data.base import spread
 from edgepress.measure.mistakes import encoded, mistakes
 from edgepress.measure.profile import layer_files, profile
 from edgepress.measure.tables import ms_text, size_text
@@ -67,9 +68,8 @@ class Errors:
 
 
 def examine(program: Program, split: "Split", names: Sequence[str] = (), images: int = IMAGES) -> dict[str, Any]:
-    """Return `layers`, `files`, `names`, `wrong` and `pictures` of `program` on the first `images` of `split`."""
-    count = min(images, len(split))
-    seen, targets = split.read(np.arange(count, dtype=np.int64))
+    """Return `layers`, `files`, `names`, `wrong` and `pictures` of `program` on `images` of `split`."""
+    seen, targets = split.read(spread(split, images))
     signature = program.signature
     outputs = EnginePredictor(program)(seen)
     wrong = mistakes(signature.task, outputs, targets, len(signature.labels)) if np.isfinite(outputs).all() else {}
@@ -79,7 +79,7 @@ def examine(program: Program, split: "Split", names: Sequence[str] = (), images:
         "names": list(names),
         "wrong": wrong,
         "pictures": pictures(wrong, seen),
-        "images": count,
+        "images": len(seen),
         "labels": list(signature.labels),
     }
 

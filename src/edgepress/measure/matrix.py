@@ -30,6 +30,9 @@ TURNS, FINALS = "turns", "finals"
 FILES = ("checked", "started", TURNS, FINALS)
 """The files of a store, each of one JSON object to a line."""
 
+SEEN, TARGETS = "seen.npy", "targets.npy"
+"""The images that cells are judged on, and what they show: beside a matrix."""
+
 STARTED = ("load", "first_prediction", "peak_rss")
 """What a process knows when it has started. It starts twice: the second time, to be timed, the machine should be quiet,
 and that is what counts."""
@@ -53,7 +56,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Judge:
-    """Images of the test split `(N, height, width, channels)` and what outputs are held against.
+    """Images `(N, height, width, channels)` and what outputs are held against.
 
     `references` are the outputs of the PyTorch networks that the files came from, by `network_of` their cells; `layers`
     the names of the layers of each artifact, in the order in which they are called.

@@ -32,10 +32,10 @@ WIDEST = 15
 """Letters of such a name."""
 
 
-def rows(results: Sequence[Result], score: str, command: str, **where: str) -> list[Row]:
+def rows(results: Sequence[Result], score: str, command: str, split: str, **where: str) -> list[Row]:
     """Return all facts of the cells as rows. An artifact is called "student/openvino-bf16"; more than one thread or
-    image shows in the metric's name ("latency_t2_b8"). An estimated energy is the metric `energy_estimate`. `where` are
-    the fields `machine` and `versions` of another machine."""
+    image shows in the metric's name ("latency_t2_b8"). An estimated energy is the metric `energy_estimate`. `split` is
+    what was scored, `where` are the fields `machine` and `versions` of another machine."""
     found: list[Row] = []
     about: dict[str, Any] = {
         "versions": environment.versions(),
@@ -60,7 +60,7 @@ def rows(results: Sequence[Result], score: str, command: str, **where: str) -> l
             judged = fact in ("score", "parity", "agreement")
             more: dict[str, Any] = {**shape, **about}
             if judged:
-                more |= {"n": int(result.facts["images"]), "split": "test"}
+                more |= {"n": int(result.facts["images"]), "split": split}
             found.append(Row(name, metric + suffix, result.facts[fact], unit, better, **more))
         timing = result.timing
         if timing is not None:

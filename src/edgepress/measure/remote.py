@@ -24,7 +24,7 @@ from edgepress.core.files import sha256, write_bytes
 from edgepress.core.stage import Progress
 from edgepress.measure.bench import Bench
 from edgepress.measure.cell import EAGER
-from edgepress.measure.matrix import FILES, Judge, Settings, append
+from edgepress.measure.matrix import FILES, SEEN, TARGETS, Judge, Settings, append
 from edgepress.measure.wheel import wheel_name, write_wheel
 from edgepress.runtime.batches import last_line
 
@@ -188,7 +188,7 @@ def job_files(bench: Bench, judge: Judge | None, settings: Settings, store: Path
             write_array(store / "there" / f"reference-{number}.npy", np.asarray(outputs))
             about["references"][name] = f"reference-{number}.npy"
             files[f"reference-{number}.npy"] = store / "there" / f"reference-{number}.npy"
-        files |= {name: store / name for name in ("test.npy", "targets.npy")}
+        files |= {name: store / name for name in (SEEN, TARGETS)}
     job = {"cells": cells, "settings": asdict(settings), "judge": about, "budget": asdict(bench.budget)}
     write_bytes(store / "there" / JOB, json.dumps(job).encode())
     wheel = write_wheel(store / "there")

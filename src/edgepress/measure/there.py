@@ -123,12 +123,12 @@ def _here(cell: Any) -> Any:
 def _judge(about: dict[str, Any] | None, folder: Path) -> Any:
     import numpy as np
 
-    from edgepress.measure.matrix import Judge
+    from edgepress.measure.matrix import SEEN, TARGETS, Judge
 
     if about is None:
         return None
     references = {name: np.load(folder / file) for name, file in about["references"].items()}
-    images, targets = (np.load(folder / file) for file in ("test.npy", "targets.npy"))
+    images, targets = (np.load(folder / file) for file in (SEEN, TARGETS))
     return Judge(images, targets, about["task"], about["classes"], references, about["layers"])
 
 

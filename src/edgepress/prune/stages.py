@@ -133,6 +133,8 @@ class FastNas(Stage):
     images: int = 1000
     calibrate: int = 512
 
+    version: ClassVar[int] = 2
+
     def check(self) -> list[str]:
         """Return what is wrong with the fields."""
         problems: list[str] = []
@@ -155,14 +157,13 @@ class FastNas(Stage):
 
     def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
         """Return the network with the widths found."""
-        import numpy as np
-
         from edgepress.cost.measure import measured
+        from edgepress.data.base import spread
         from edgepress.prune.fastnas import fastnas
 
         assert isinstance(artifact, Model)
         budget = parse(Budget, self.budget, "fastnas: budget")
-        images, targets = ctx.data.val.read(np.arange(min(self.images, len(ctx.data.val)), dtype=np.int64))
+        images, targets = ctx.data.val.read(spread(ctx.data.val, self.images))
         calibration = ctx.data.calibration(self.calibrate, ctx.seed)
         result, score = fastnas(artifact, budget, self.multiple, calibration, images, targets, ctx.seed)
         before, after = (

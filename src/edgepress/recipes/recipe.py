@@ -75,23 +75,29 @@ def read_recipe(path: Path, sets: Sequence[str] = ()) -> Recipe:
 def load_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in `path`. Plain YAML only: tags, anchors and aliases are refused."""
     try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the recipe {path}: {error}") from None
+    value = parse_yaml(text, str(path))
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping with the keys {', '.join(FIELDS)}")
+    return value
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Return what `text` says in plain YAML: tags, anchors and aliases are refused. Raises `ConfigError`, which begins
+    with `where`."""
+    try:
         import yaml
     except ModuleNotFoundError:
         raise MissingExtraError("reading recipes", "train") from None
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the recipe {path}: {error}") from None
-    try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or _tagged(event):
-                raise ConfigError(f"{path}: line {event.start_mark.line + 1}: a recipe has no tags, anchors or aliases")
-        value = yaml.safe_load(text)
+                raise ConfigError(f"{where}: line {event.start_mark.line + 1}: no tags, anchors or aliases are allowed")
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: a recipe is a mapping with the keys {', '.join(FIELDS)}")
-    return value
+        raise ConfigError(f"{where}: not valid YAML: {error}") from None
 
 
 def _tagged(event: Any) -> bool:

@@ -110,6 +110,16 @@ def recorded_runs(root: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda run: str(run.get("date", "")), reverse=True)
 
 
+def recorded_run(stage: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the newest run that holds a stage's folder, and the stage's entry there."""
+    stage = stage.resolve()
+    for record in recorded_runs(stage.parent):
+        for entry in record.get("stages", []):
+            if entry.get("folder") == stage.name:
+                return record, entry
+    return None, None
+
+
 def unused(root: Path) -> list[Path]:
     """Return the stage folders and left-over temporary files that no recorded run points at."""
     used = {stage["folder"] for run in recorded_runs(root) for stage in run.get("stages", [])}

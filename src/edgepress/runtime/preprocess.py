@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from edgepress.core.errors import DataError
 from edgepress.core.inputs import InputSpec
-from edgepress.data.resize import fit
+from edgepress.data.resize import FORMATS, fit, upright
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
@@ -21,7 +21,8 @@ size from which Pillow itself warns."""
 
 # What Pillow's plugins raise for damaged files, besides UnidentifiedImageError.
 _DAMAGE = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, AttributeError, struct.error
+    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, AttributeError, RuntimeError,
+    struct.error,
 )  # fmt: skip
 
 
@@ -48,12 +49,12 @@ def open_image(image: ImageLike, spec: InputSpec) -> Image.Image:
     if not path.is_file():
         raise DataError(f"{path}: no such image file")
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             return _upright(opened, mode, str(path))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(f"{path}: above {MAX_PIXELS} pixels; scale it down first") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image in a format this Pillow reads, or damaged") from None
+        raise DataError(f"{path}: damaged, or in none of the formats {', '.join(FORMATS)}") from None
     except _DAMAGE as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
 
@@ -82,7 +83,7 @@ def _upright(image: Image.Image, mode: str, where: str) -> Image.Image:
         raise DataError(f"{where}: {width}x{height}, no pixels")
     try:
         image.load()
-        return _convert(ImageOps.exif_transpose(image), mode, where)
+        return _convert(upright(image), mode, where)
     except _DAMAGE as error:
         raise DataError(f"{where}: damaged or truncated ({error})") from None
 

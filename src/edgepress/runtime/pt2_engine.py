@@ -7,7 +7,7 @@ import io
 import json
 import re
 import zipfile
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,7 @@ class Pt2Engine(Engine):
         torch.set_num_threads(threads)
         try:
             exported = torch.export.load(io.BytesIO(data))
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
             raise BundleError(f"PyTorch cannot load model.pt2: {first_line(error)}; export it again") from None
         return Pt2Session(torch, exported.module(), program.signature, program.precision == "bf16")
 
@@ -78,8 +78,9 @@ def refuse_pickles(data: bytes) -> None:
     """Raise `BundleError` unless the `.pt2` archive in `data` holds plain tensors and JSON only.
 
     `torch.export.load` unpickles sample inputs, tensors marked so, and members of older layouts, which runs
-    whatever the file says. Ours have none of these. PyTorch reads the first of two members of one name, Python the
-    last; ours are stored as they are and once, so nothing else is let through.
+    whatever the file says. Ours have none of these, and in their graph nothing that is evaluated (`refuse_code`).
+    PyTorch reads the first of two members of one name, Python the last; ours are stored as they are and once, so
+    nothing else is let through.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -96,12 +97,42 @@ def refuse_pickles(data: bytes) -> None:
                     raise BundleError(f"model.pt2 holds {name[:80]!r}, which ours have not; export it again")
                 if name.endswith("sample_inputs/model.pt") and member.file_size:
                     raise BundleError("model.pt2 holds pickled sample inputs, which could run code; export it again")
+                if name.endswith("models/model.json"):
+                    refuse_code(json.loads(archive.read(member)))
                 if name.endswith("_config.json"):
                     config = json.loads(archive.read(member))["config"]
                     if any(entry["use_pickle"] for entry in config.values()):
                         raise BundleError("model.pt2 holds pickled tensors, which could run code; export it again")
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"model.pt2 is damaged ({first_line(error)}); copy or export it again") from None
+
+
+_SIZE = re.compile(
+    r"(Symbol\('\w{1,20}'(, (positive|nonnegative|integer)=True){0,3}\)|Integer\(-?\d{1,18}\)"
+    r"|(Add|Mul|FloorDiv|Mod)\(|, |\)|-?\d{1,18}(?!\d)){1,200}"
+)
+_TARGET = re.compile(r"torch\.ops\.\w+\.\w+\.\w+|_operator\.\w+")
+
+
+def refuse_code(graph: Any) -> None:
+    """Raise `BundleError` unless the sizes in the JSON of a graph are symbols, numbers, their sums and products, what
+    it calls are operators, and it has no guards: PyTorch evaluates the text of sizes and guards as Python."""
+    waiting: list[Any] = [graph]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, list):
+            waiting += cast("list[Any]", found)
+        if not isinstance(found, dict):
+            continue
+        part = cast("dict[str, Any]", found)
+        waiting += part.values()
+        size, target = part.get("expr_str"), part.get("target")
+        if isinstance(size, str) and not _SIZE.fullmatch(size):
+            raise BundleError(f"model.pt2 holds the size {size[:80]!r}, which could run code; export it again")
+        if isinstance(target, str) and "inputs" in part and not _TARGET.fullmatch(target):
+            raise BundleError(f"model.pt2 calls {target[:80]!r}, which is no operator of PyTorch; export it again")
+        if part.get("guards_code"):
+            raise BundleError("model.pt2 holds guards, which are code; export it again")
 
 
 engines.register("pt2")(Pt2Engine())

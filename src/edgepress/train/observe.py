@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edgepress.core.errors import EdgepressError
 from edgepress.core.stage import Progress
-from edgepress.data.base import Data
+from edgepress.data.base import Data, spread
 from edgepress.train.layers import look_at
 from edgepress.train.pictures import Picture, classified, segmented
 from edgepress.train.track import Track
@@ -71,7 +71,7 @@ class TrackedRun:
         if not self._recorders or not len(self.data.val):
             return
         count = min(len(self.data.val), LAYER_IMAGES if self._layers else self.track.samples)
-        raw, targets = self.data.val.read(np.arange(count, dtype=np.int64))
+        raw, targets = self.data.val.read(spread(self.data.val, count))
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
         images = torch.from_numpy(raw).permute(0, 3, 1, 2).to(device)
         if self.track.samples and count:

@@ -11,6 +11,9 @@ from edgepress.data.base import Data, DataSource, datasets
 from edgepress.data.cache import digest
 from edgepress.data.files import Listing, class_names, list_split, load_splits
 
+_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+"""Names of folders that are splits wherever they occur, in any case of letters."""
+
 
 @datasets.register("folder")
 @dataclass(frozen=True)
@@ -97,6 +100,11 @@ def _list(root: Path) -> tuple[list[str], dict[str, Listing]]:
     """Return the labels and the splits that the folder itself has."""
     if not (root / "train").is_dir():
         labels = class_names(root)
+        if split := next((label for label in labels if label.lower() in _SPLITS), None):
+            raise DataError(
+                f"{root / split} looks like a split, not a class: call the folder of the training images 'train', "
+                "those of the others 'val' and 'test'"
+            )
         return labels, {"train": list_split(root, root, labels, every_class=True)}
     labels = class_names(root / "train")
     listings = {"train": list_split(root, root / "train", labels, every_class=True)}

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgepress.core.errors import DataError
 from edgepress.data.base import Data, DataSource, datasets
+from edgepress.data.images import BadImageError, in_threads
 from edgepress.data.masks import IDS, VOID, Coding, codes_of, open_mask
 from edgepress.data.pairs import Pairs, Unknown, found_below, matched
 from edgepress.data.scenes import Size, check_fields, scenes, size_of
@@ -134,10 +135,19 @@ def _from_file(root: Path) -> tuple[str, ...]:
 
 
 def _occurring(root: Path, pairs: Pairs, void: Mapping[int, int]) -> tuple[int, ...]:
-    """Return the ids in the masks of `pairs` that are not void, sorted."""
-    found: set[int] = set()
-    for mask in pairs.masks:
-        found |= set(np.unique(codes_of(open_mask(root / mask))).tolist())
+    """Return the ids in the masks of `pairs` that are not void, sorted. A mask that cannot be used is passed over."""
+    reasons: list[str] = []
+
+    def ids(place: int) -> set[int]:
+        try:
+            return set(np.unique(codes_of(open_mask(root / pairs.masks[place]))).tolist())
+        except BadImageError as error:
+            reasons.append(f"{root / pairs.masks[place]} {error}")
+            return set()
+
+    found = set().union(*in_threads(ids, len(pairs)))
+    if len(reasons) == len(pairs):
+        raise DataError(f"{root}: not one mask can be used; {reasons[0]}")
     if not found - void.keys():
         raise DataError(f"{root}: the masks hold nothing but void")
     return tuple(sorted(found - void.keys()))
