@@ -175,7 +175,7 @@ def test_only_the_formats_of_images_are_opened(content: bytes, tmp_path: Path, m
     assert "cannot be decoded" in str(check_image(content))
     with pytest.raises(BadImageError, match="cannot be decoded"):
         load_array(path, SPEC)
-    with pytest.raises(DataError, match="in none of the formats BMP, GIF, JPEG"):
+    with pytest.raises(DataError, match="not an image of the formats BMP, GIF, JPEG"):
         prepare(path, SPEC)
     assert not (tmp_path / "ran").exists()
 

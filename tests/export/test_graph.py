@@ -52,3 +52,57 @@ def test_a_network_that_branches_on_its_values_is_named() -> None:
 
     with pytest.raises(EdgepressError, match="cannot export Branch"):
         trace(Branch(), make("Residual").signature)
+
+
+class Listed(nn.Module):
+    """Weights in a list, each before a batch norm, and a parameter that is called `bias` and is none of theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList([torch.randn(3, 3, 3, 3) for _ in range(2)])
+        self.norms = nn.ModuleList([nn.BatchNorm2d(3) for _ in range(2)])
+        self.bias = nn.Parameter(torch.randn(3, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for weight, norm in zip(self.weights, self.norms, strict=True):
+            x = norm(torch.nn.functional.conv2d(x, weight, padding=1))
+        return (x + self.bias).mean((2, 3))
+
+
+class Rows(nn.Module):
+    """A linear layer on rows of as many as it gives, and a batch norm that counts the rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(8, 24), nn.BatchNorm1d(24)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.linear(x.flatten(1, 2))).mean(2)
+
+
+class Twice(nn.Module):
+    """One convolution and its batch norm, used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(self.norm(self.conv(x)))).mean((2, 3))
+
+
+@pytest.mark.parametrize("kind", [Listed, Rows, Twice])
+@pytest.mark.parametrize("for_integers", [True, False])
+def test_batch_norms_in_unusual_places(kind: type[nn.Module], for_integers: bool) -> None:
+    torch.manual_seed(0)
+    module = kind()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.uniform_(part.running_mean, -1, 1)
+            nn.init.uniform_(part.running_var, 0.5, 2)
+            nn.init.uniform_(part.weight, 0.5, 2)
+            nn.init.uniform_(part.bias, -1, 1)
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        graph = trace(module.eval(), make("Residual").signature, for_integers)
+        torch.testing.assert_close(graph(x), module(x), rtol=1e-4, atol=1e-5)

@@ -59,17 +59,20 @@ def test_own_factory(sign, tmp_path, monkeypatch) -> None:
         textwrap.dedent("""
             from torch import nn
 
-            def good(num_classes, in_chans, hidden=3):
+            def good(num_classes, in_chans, hidden=3) -> nn.Module:
                 return nn.Sequential(nn.Conv2d(in_chans, hidden, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                                      nn.Linear(hidden, num_classes))
 
-            def bare():
+            def bare() -> nn.Identity:
                 return nn.Identity()
 
-            def needy(classes, magic):
+            def needy(classes, magic) -> nn.Module:
                 return nn.Identity()
 
-            def a_list(classes):
+            def unsaid(classes):
+                raise SystemExit("was called")
+
+            def a_list(classes) -> nn.Module:
                 return [classes]
 
             number = 3
@@ -84,6 +87,9 @@ def test_own_factory(sign, tmp_path, monkeypatch) -> None:
     for name, message in [
         ("mine_zoo:god", "has no 'god'; did you mean 'good'"),
         ("mine_zoo:needy", "needs a value for its argument 'magic'"),
+        ("mine_zoo:unsaid", "does not say that it builds networks.*-> nn.Module"),
+        ("numpy.testing:runstring", "does not say that it builds networks"),
+        ("sympy:sympify", "does not say that it builds networks"),
         ("mine_zoo:a_list", "gave a list, not a torch.nn.Module"),
         ("mine_zoo:number", "'number' is a int, not a function"),
         ("mine_zo:good", "there is no module 'mine_zo'.*PYTHONPATH"),
@@ -138,3 +144,18 @@ def test_published_weights_are_kept_and_the_ends_exchanged(sign, monkeypatch) ->
         assert {f"{head}.weight", f"{head}.bias"} <= exchanged
         assert len(exchanged) == 3
         assert model.module.eval()(torch.zeros(1, 1, 64, 64)).shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("cifar_resnet8", {"shortcut": "a"}, "argument 'shortcut': input should be 'A' or 'B', got 'a'"),
+        ("cifar_resnet8", {"width": 0}, "argument 'width' must be at least 1, got 0"),
+        ("cifar_resnet8", {"width": 8.5}, "argument 'width': input should be a valid integer, got 8.5"),
+        ("cifar_resnet8", {"width": "16"}, "argument 'width': input should be a valid integer, got '16'"),
+        ("vgg8", {"width": -4}, "at least 1"),
+    ],
+)
+def test_arguments_of_our_own_networks_are_checked(name, arguments, message, sign) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(Builder(name, arguments), sign())

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from edgepress.core.artifact import Builder, Model
-from edgepress.core.errors import BundleError, EdgepressError, UnknownNameError
+from edgepress.core.errors import BundleError, ConfigError, EdgepressError, UnknownNameError
 from edgepress.models.build import new_model
 from edgepress.models.difference import difference
 from edgepress.models.layers import layer
@@ -145,10 +145,10 @@ class Odd(nn.Module):
         x = x.mean((1, 2))[:, :4] + self.grid.sum()
         return self.again(self.b(self.relu(self.a(x))))
 
-def odd(tied=False):
+def odd(tied=False) -> nn.Module:
     return Odd(tied)
 
-def graph():
+def graph() -> nn.Module:
     return nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
 """
 
@@ -290,6 +290,33 @@ def test_damaged_or_foreign_files(sign, tmp_path) -> None:
     changed["builder"]["arguments"] = {"hidden": [4]}
     structure.write_text(json.dumps(changed))
     with pytest.raises(BundleError, match="does not fit what 'mlp' builds here"):
+        load_model(tmp_path)
+    structure.write_text("[" * 100_000)
+    with pytest.raises(BundleError, match="damaged"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"edits": [{}]},
+        {"edits": [{"name": ["difference"]}]},
+        {"difference": {"tensors": {"0.weight": {"kind": "parameter", "shape": "abc", "dtype": "float32"}}}},
+        {"difference": {"tensors": {"0.weight": {"kind": "parameter", "shape": [1], "dtype": "load"}}}},
+        {"difference": {"attributes": {"": {"__class__": "x"}}}},
+        {"difference": {"attributes": {"": {"forward": 1}}}},
+        {"difference": {"attributes": {"": {"x": {"float": "zz"}}}}},
+        {"builder": {"name": "numpy.testing:runstring", "arguments": {"astr": "raise SystemExit", "dict": {}}}},
+        {"builder": {"name": "mlp", "arguments": {"hidden": "a"}}},
+    ],
+)
+def test_a_structure_that_is_wrong_inside_is_refused(change, sign, tmp_path) -> None:
+    save_model(new_model("mlp", sign(8), {}, 0), tmp_path)
+    structure = tmp_path / "structure.json"
+    known = json.loads(structure.read_text())
+    inside = {key: {**known[key], **value} if isinstance(value, dict) else value for key, value in change.items()}
+    structure.write_text(json.dumps(known | inside))
+    with pytest.raises((BundleError, ConfigError)):
         load_model(tmp_path)
 
 

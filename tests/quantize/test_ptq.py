@@ -134,3 +134,13 @@ def test_a_trace_made_before_serves_as_well_and_stays_untouched() -> None:
     states = [result.module.state_dict() for result in results]
     assert all(state.keys() == states[0].keys() for state in states) and results[0].edits == results[2].edits
     assert all(torch.equal(state[k], states[0][k]) for state in states for k in state)
+
+
+def test_a_graph_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = make("Residual"), images(8)
+    wrong = trace(model.module, model.signature)
+    with torch.no_grad():
+        next(p for p in wrong.parameters() if p.dim() > 1).mul_(1.5)
+    monkeypatch.setattr("edgepress.quantize.ptq.trace", lambda *arguments: wrong)
+    with pytest.raises(EdgepressError, match="computes something else than the network"):
+        quantize(model, seen)

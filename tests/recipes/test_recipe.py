@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepress.core.errors import ConfigError, EdgepressError, UnknownNameError
-from edgepress.recipes.recipe import dump_recipe, load_yaml, parse_recipe, read_recipe
+from edgepress.recipes.recipe import dump_recipe, load_yaml, parse_recipe, parse_yaml, read_recipe
 
 from .conftest import DATA, TINY, chain, mapping
 
@@ -222,3 +222,30 @@ def test_any_list_of_stages_is_read_or_refused_in_words(extra: dict[str, Any]) -
 def test_any_mapping_is_read_or_refused_in_words(value: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         parse_recipe(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: a\nseed: 1\nseed: 2\n", "line 3: 'seed' is said twice"),
+        ("stages: [{train: {epochs: 1, epochs: 7}}]", "'epochs' is said twice"),
+        ("? [a]\n: 1\n", "a key is a word"),
+        ("a: " + "[" * 5000, "nested more than"),
+        ("a: " + "9" * 5000, "not valid YAML"),
+        ("a: 2024-99-99", "not valid YAML"),
+    ],
+)
+def test_yaml_that_says_two_things_or_too_much(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        parse_yaml(text, "here")
+
+
+@pytest.mark.parametrize("label", [None, ["a"], "$t", "a b", ""])
+def test_names_of_stages_are_words(label: object) -> None:
+    with pytest.raises(ConfigError, match="a name is letters, digits"):
+        parse_recipe(mapping({"train": {**TINY, "name": label}}))
+
+
+def test_seeds_fit_the_generators() -> None:
+    with pytest.raises(ConfigError, match=r"below 2\^63"):
+        parse_recipe(mapping({"train": TINY}, seed=2**64))

@@ -188,6 +188,16 @@ def test_fresh_computes_that_stage_and_what_depends_on_it_anew(run_recipe: Run) 
     assert {label: weights(shelf) for label, shelf in again.shelves.items()} == before
 
 
+@pytest.mark.parametrize(
+    "option", [{"start": "student", "fresh": ("teacher",)}, {"until": "teacher", "fresh": ("student",)}]
+)
+def test_fresh_outside_of_what_runs_is_refused_and_destroys_nothing(run_recipe: Run, option: dict[str, Any]) -> None:
+    first, _ = run_recipe(chain())
+    with pytest.raises(ConfigError, match="not among those to run"):
+        run_recipe(chain(), **option)
+    assert all(shelf.done for shelf in first.shelves.values())
+
+
 @pytest.mark.parametrize("option", [{"start": "studnet"}, {"until": "studnet"}, {"fresh": ("studnet",)}])
 def test_an_unknown_stage_is_named_before_anything_runs(run_recipe: Run, runs: Path, option: dict[str, Any]) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'student'"):
@@ -220,6 +230,21 @@ def test_the_content_of_a_weights_file_counts_not_its_place(run_recipe: Run, tmp
     second, notes = run_recipe(load("a.safetensors"))
     assert notes.done() == ["load"]
     assert first.shelves["load"].key != second.shelves["load"].key
+
+
+def test_the_code_of_ones_own_network_counts(run_recipe: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = tmp_path / "code_that_changes.py"
+    code.write_text(
+        "from torch import nn\n\ndef net(classes) -> nn.Module:\n    return nn.Sequential("
+        "nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.ReLU(), nn.Linear(12, classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = mapping({"load": {"model": "code_that_changes:net"}})
+    first, _ = run_recipe(recipe)
+    assert run_recipe(recipe)[1].kept() == ["load"]
+    code.write_text(code.read_text().replace("ReLU", "Tanh"))
+    second, notes = run_recipe(recipe)
+    assert notes.done() == ["load"] and first.shelves["load"].key != second.shelves["load"].key
 
 
 def test_records_and_leftovers_are_found(run_recipe: Run, runs: Path) -> None:

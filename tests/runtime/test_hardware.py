@@ -95,7 +95,9 @@ def program(precision: str = "w8a8", **provenance: object) -> Program:
         (program(), ("vnni", "dotprod", "neon")),  # written before bundles said so
         (program("w4a8"), ("vnni", "dotprod", "neon")),  # its first layer may have 8 bits
         (program("w4a8", exact_on=["any"]), ("any",)),
+        (program("w2-8a8"), ("vnni", "dotprod", "neon")),
         (program("fp32"), ("any",)),
+        (program("w16a32"), ("any",)),  # weights are stored in FP16, and the arithmetic is FP32
         (program(exact_on="any"), ("vnni", "dotprod", "neon")),  # damaged: like one that does not say
         (program(exact_on=["anything"]), ("vnni", "dotprod", "neon")),
         (program(exact_on=[]), ("vnni", "dotprod", "neon")),

@@ -113,6 +113,8 @@ def test_file_names_are_plain(name):
         ({"labels": []}, "labels"),
         ({"labels": ["a\x1b[2J"]}, "control characters"),
         ({"name": "a\nb"}, "control characters"),
+        ({"provenance": {"model": {"name": ["\x1b]0;x\x07"]}}}, "control characters"),
+        ({"parity": {"\x1b[2J": 1.0}}, "control characters"),
         ({"key": "../../x"}, "words of letters"),
         ({"key": ".."}, "words of letters"),
         ({"post": "argmax"}, "goes with"),

@@ -136,3 +136,9 @@ def test_what_comes_out_is_not_trusted_either(tmp_path, monkeypatch):
     hidden = replace(classifier(SPEC), files={PACKED: wrapped(scaled(external("inside.bin")))})
     with pytest.raises(BundleError, match="tensors in another file"):
         engines.get("onnxruntime").load(hidden, 1)
+
+
+def test_tables_longer_than_any_network_has_are_refused_at_once():
+    for table in (bytes([*varint(65)]) + bytes(3 * 65), bytes([0, *varint(200_000)]) + bytes(600_000)):
+        with pytest.raises(BundleError, match="a table of"):
+            expand(HEADER.pack(MAGIC, len(table), len(deflate(table))) + deflate(table))

@@ -301,6 +301,7 @@ def _images(store: Path, data: str, signature: "Signature", network: Path | None
     from edgepress.cli.given_data import load_for
     from edgepress.core.files import write_array
     from edgepress.data.base import spread
+    from edgepress.export.parity import enough
 
     size = f"{signature.input.width}x{signature.input.height}"
     paths = {what: store / f"{what}-{size}.npy" for what in ("calibration", "gate")}
@@ -308,7 +309,7 @@ def _images(store: Path, data: str, signature: "Signature", network: Path | None
         loaded = load_for(data, signature, network)
         split = loaded.val if len(loaded.val) else loaded.test
         write_array(paths["calibration"], loaded.calibration(CALIBRATION, 0))
-        write_array(paths["gate"], split.read(spread(split, GATE))[0])
+        write_array(paths["gate"], split.read(spread(split, enough(signature, GATE)))[0])
     return paths
 
 

@@ -57,7 +57,7 @@ def convert(program: Program, to: str, samples: NDArray[np.uint8]) -> Program:
     `samples` are real images, uint8 `(N, height, width, channels)`. Raises `EdgepressError` for other bundles,
     `ParityError` where the new file differs.
     """
-    from edgepress.export.parity import bounds_for, compare
+    from edgepress.export.parity import bounds_for, broken, compare
     from edgepress.runtime.predictor import EnginePredictor
 
     if program.runtime != "onnxruntime":
@@ -67,10 +67,10 @@ def convert(program: Program, to: str, samples: NDArray[np.uint8]) -> Program:
     expected, got = EnginePredictor(program)(samples), EnginePredictor(converted)(samples)
     parity = compare(program.signature.task, expected, got)
     bounds = bounds_for(program.precision, conversion.tolerance)
-    if not (parity["max_difference"] <= bounds.max_difference and parity["rms_difference"] <= bounds.rms_difference):
+    if wrong := broken(bounds, parity, program.signature.task, expected):
         raise ParityError(
-            f"the {to} file does not compute what the ONNX file does: largest difference "
-            f"{parity['max_difference']:.3g} of the outputs, {bounds.max_difference:g} is allowed. Nothing was written"
+            f"the {to} file does not compute what the ONNX file does, seen on {len(samples)} images: "
+            f"{'; '.join(wrong)}. Nothing was written"
         )
     return replace(converted, parity={**parity, "images": float(len(samples))})
 

@@ -196,6 +196,8 @@ def _fold_batch_norms(graph_module: fx.GraphModule, for_integers: bool) -> None:
 def _foldable(source: Any) -> bool:
     if source.op != "call_function" or source.target not in FOLDS or len(source.users) != 1:
         return False
+    if source.target is aten.linear.default and len(shape_of(source)) != 2:
+        return False  # the batch norm counts its channels along axis 1, the layer along the last
     weight = source.args[1]
     if weight.op != "get_attr" or len(weight.users) != 1:
         return False  # a tied weight must not change for one of its users only
@@ -241,7 +243,7 @@ def _fold(graph_module: fx.GraphModule, source: fx.Node, factor: torch.Tensor, s
     new_bias = (shift if bias is None else shift + bias.detach().double() * factor).to(weight.dtype)
     path = str(weight_node.target)
     _set_parameter(graph_module, path, new_weight)
-    bias_path = path.rpartition(".")[0] + ".bias" if "." in path else f"{path}_bias"
+    bias_path = _bias_path(graph_module, path, bias_node)
     _set_parameter(graph_module, bias_path, new_bias)
     with graph_module.graph.inserting_after(weight_node):
         added = graph_module.graph.get_attr(bias_path)
@@ -249,10 +251,24 @@ def _fold(graph_module: fx.GraphModule, source: fx.Node, factor: torch.Tensor, s
     source.args = (*source.args[:1], weight_node, added, *source.args[3:])
 
 
+def _bias_path(graph_module: fx.GraphModule, weight: str, bias: Any) -> str:
+    """Return where a layer's folded bias goes: where its own was, if no other layer has that too; else a free path."""
+    if isinstance(bias, fx.Node) and bias.op == "get_attr" and len(bias.users) == 1:
+        return str(bias.target)
+    owner, dot, _ = weight.rpartition(".")
+    path = f"{owner}.bias" if dot else f"{weight}_bias"
+    try:
+        taken = attribute(graph_module, path) is not None
+    except AttributeError:
+        taken = False
+    return f"{weight}_bias" if taken else path
+
+
 def _as_depthwise(graph_module: fx.GraphModule, norm: fx.Node, factor: torch.Tensor, shift: torch.Tensor) -> fx.Node:
     """Write a batch norm with nothing to fold into as a 1x1 depthwise convolution: integer runtimes have that one."""
     graph = graph_module.graph
-    path = module_path(norm) or norm.name
+    shared = any(isinstance(part, fx.Node) and len(part.users) > 1 for part in norm.args[1:5])
+    path = f"{norm.name}_affine" if shared else module_path(norm) or norm.name
     anchor = next(iter(graph.nodes))
     with graph.inserting_before(anchor):
         nodes = []

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepress.core.artifact import Model, Program
+from edgepress.core.artifact import Model, Program, Signature
 from edgepress.core.errors import DataError, ParityError
 from edgepress.export.fake import Quantizer
 from edgepress.export.integers import predictor
@@ -45,6 +45,9 @@ INTEGER = Bounds(max_difference=0.1, rms_difference=0.04, agreement=99.0)
 LOOSEST = Bounds(max_difference=0.3, rms_difference=0.15, agreement=99.0)
 """What no rounding excuses."""
 
+MOST_NUMBERS = 64 << 20
+"""Outputs are held in memory several times over: these take 256 MB each time."""
+
 
 def check(model: Model, program: Program, samples: NDArray[np.uint8], bounds: Bounds | None = None) -> Program:
     """Return `program` with the measured `parity`; raise `ParityError` with the numbers where it is out of `bounds`.
@@ -60,20 +63,32 @@ def check(model: Model, program: Program, samples: NDArray[np.uint8], bounds: Bo
     if model.precision != "fp32":
         bounds = _beside_rounding(bounds, model, samples, expected)
     parity = compare(model.signature.task, expected, got)
-    least = min(bounds.agreement, _agreement_of_ties(model.signature.task, expected, parity["rms_difference"]))
-    broken = [
+    if wrong := broken(bounds, parity, model.signature.task, expected):
+        raise ParityError(
+            f"the exported {program.runtime} file does not compute what {model.builder.name} ({model.precision}) does, "
+            f"seen on {len(samples)} images: {'; '.join(wrong)}. Nothing was written"
+        )
+    return replace(program, parity={**parity, "images": float(len(samples))})
+
+
+def enough(signature: Signature, wanted: int) -> int:
+    """Return how many images are compared: `wanted`, or as many as `MOST_NUMBERS` of outputs are of. Of a class map
+    every pixel is a decision: a few images have more of them than thousands of labels."""
+    pixels = signature.input.height * signature.input.width if signature.task == "segmentation" else 1
+    return max(1, min(wanted, MOST_NUMBERS // (pixels * len(signature.labels))))
+
+
+def broken(bounds: Bounds, parity: dict[str, float], task: str, expected: NDArray[np.float32]) -> list[str]:
+    """Return what of `bounds` the measured `parity` does not keep, in words."""
+    found = [
         f"{name.replace('_', ' ')} {parity[name]:.4g}, at most {limit:.4g} is allowed"
         for name, limit in (("max_difference", bounds.max_difference), ("rms_difference", bounds.rms_difference))
         if not parity[name] <= limit  # NaN is not below any bound
     ]
+    least = min(bounds.agreement, _agreement_of_ties(task, expected, parity["rms_difference"]))
     if parity["agreement"] < least:
-        broken.append(f"{parity['agreement']:.2f} % of the decisions agree, at least {least:.2f} % must")
-    if broken:
-        raise ParityError(
-            f"the exported {program.runtime} file does not compute what {model.builder.name} ({model.precision}) does, "
-            f"seen on {len(samples)} images: {'; '.join(broken)}. Nothing was written"
-        )
-    return replace(program, parity={**parity, "images": float(len(samples))})
+        found.append(f"{parity['agreement']:.2f} % of the decisions agree, at least {least:.2f} % must")
+    return found
 
 
 def bounds_for(precision: str, tolerance: float | None = None) -> Bounds:

@@ -36,9 +36,11 @@ class Export(Stage):
         import numpy as np
 
         from edgepress.export.formats import formats
+        from edgepress.export.parity import enough
 
         assert isinstance(artifact, Model)
-        order = np.random.default_rng(ctx.seed).permutation(len(ctx.data.val))[: self.parity]
+        count = enough(artifact.signature, self.parity)
+        order = np.random.default_rng(ctx.seed).permutation(len(ctx.data.val))[:count]
         samples, _ = ctx.data.val.read(np.sort(order))
         program = formats.get(self.to)(artifact, samples)
         if not program.parity:

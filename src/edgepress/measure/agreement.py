@@ -34,7 +34,9 @@ class Agreement(Measure):
         task = tasks.get(artifact.signature.task)
         split, count = split_of(ctx.data, self.split), 0
         agreed = dict.fromkeys(others, 0.0)
-        for images, _ in batches(split, self.batch, self.images, ctx.progress, f"{ctx.label}: agreement"):
+        for images, _ in batches(
+            split, ctx.data.input.at_once(self.batch), self.images, ctx.progress, f"{ctx.label}: agreement"
+        ):
             outputs = predict(ctx.predictor, images, ctx.label)
             for name, other in others.items():
                 share = task.agreement(outputs, predict(other, images, f"{name} of {ctx.label}"))

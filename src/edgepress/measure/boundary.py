@@ -29,7 +29,9 @@ class Boundary(Measure):
         if artifact.signature.task != "segmentation":
             return []
         meter, split, count = BoundaryMeter(len(artifact.signature.labels)), split_of(ctx.data, self.split), 0
-        for images, targets in batches(split, self.batch, self.images, ctx.progress, f"{ctx.label}: outlines"):
+        for images, targets in batches(
+            split, ctx.data.input.at_once(self.batch), self.images, ctx.progress, f"{ctx.label}: outlines"
+        ):
             meter.update(predict(ctx.predictor, images, ctx.label).argmax(axis=1), targets)
             count += len(images)
         lead = "" if self.split == "test" else f"{self.split}_"

@@ -30,7 +30,9 @@ class Quality(Measure):
         """Return one row per score."""
         meter = tasks.get(artifact.signature.task).meter(len(artifact.signature.labels))
         split, count = split_of(ctx.data, self.split), 0
-        for images, targets in batches(split, self.batch, self.images, ctx.progress, f"{ctx.label}: {self.split}"):
+        for images, targets in batches(
+            split, ctx.data.input.at_once(self.batch), self.images, ctx.progress, f"{ctx.label}: {self.split}"
+        ):
             meter.update(predict(ctx.predictor, images, ctx.label), targets)
             count += len(images)
         lead = "" if self.split == "test" else f"{self.split}_"

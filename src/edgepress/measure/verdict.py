@@ -68,7 +68,9 @@ def judge(results: Sequence[Result], budget: Budget) -> Verdict:
     few = finalists(good, budget)
     if not few:
         files = [result for result in good if result.cell.runtime != EAGER]
-        return Verdict(None, _nothing_fits(files or good, budget, best), tuple(_did_not_help(good)))
+        if not files:
+            return Verdict(None, ("No file ran here: only the network in PyTorch was measured.",))
+        return Verdict(None, _nothing_fits(files, budget, best), tuple(_did_not_help(good)))
     among = occasion([result.cell for result in few])
     times = [result.final_ms(among) for result in few]
     if None in times:

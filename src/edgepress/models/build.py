@@ -5,12 +5,14 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from edgepress.core.artifact import Builder, Model, Signature
+from edgepress.core.config import short
 from edgepress.core.errors import ConfigError, EdgepressError, MissingExtraError, UnknownNameError, suggest
 from edgepress.models.base import models
 from edgepress.models.smp import smp_model
@@ -42,7 +44,7 @@ def build(builder: Builder, signature: Signature) -> nn.Module:
     """
     scheme, colon, rest = builder.name.partition(":")
     if not colon:
-        module = _call(builder.name, models.get(builder.name), signature, builder.arguments)
+        module = _registered(builder.name, signature, builder.arguments)
     elif scheme == "timm":
         module = _timm(rest, signature, builder.arguments)
     elif scheme == "torchvision":
@@ -68,6 +70,28 @@ def _offered(signature: Signature) -> dict[str, Any]:
         **dict.fromkeys(("channels", "in_channels", "in_chans"), spec.channels),
         "size": (spec.height, spec.width),
     }
+
+
+def _registered(name: str, signature: Signature, arguments: Mapping[str, Any]) -> Any:
+    """Call a factory of the registry, whose annotations say what its arguments may be."""
+    factory = models.get(name)
+    parameters, hints = inspect.signature(factory).parameters, get_type_hints(factory)
+    errors: list[str] = []
+    for key, value in arguments.items():
+        if key not in parameters or key not in hints:
+            continue
+        default = parameters[key].default
+        try:
+            TypeAdapter(hints[key]).validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            errors.append(f"model {name!r}: argument {key!r}: {reason[:1].lower()}{reason[1:]}, got {short(value)}")
+        else:
+            if type(default) is int and default > 0 and isinstance(value, int) and value < 1:
+                errors.append(f"model {name!r}: argument {key!r} must be at least 1, got {value!r}")
+    if errors:
+        raise ConfigError(errors)
+    return _call(name, factory, signature, arguments)
 
 
 def _call(name: str, factory: Callable[..., Any], signature: Signature, arguments: Mapping[str, Any]) -> Any:
@@ -112,7 +136,25 @@ def _own(name: str) -> Callable[..., Any]:
         raise ConfigError(f"model {name!r}: module {dotted!r} has no {attribute!r}{suggest(attribute, callables)}")
     if not callable(factory):
         raise ConfigError(f"model {name!r}: {attribute!r} is a {type(factory).__name__}, not a function or class")
+    if not _builds_networks(factory, dotted):
+        raise ConfigError(
+            f"model {name!r}: {attribute!r} does not say that it builds networks, and a saved model must not be able "
+            "to call anything else: give it the annotation `-> nn.Module`, or name a function of yours that has it"
+        )
     return factory
+
+
+def _builds_networks(factory: Callable[..., Any], dotted: str) -> bool:
+    """Return whether `factory` is a class of networks, or a function of that package annotated to return one."""
+    if isinstance(factory, type):
+        return issubclass(factory, nn.Module)
+    if not inspect.isfunction(factory) or factory.__module__.partition(".")[0] != dotted.partition(".")[0]:
+        return False
+    try:
+        given = get_type_hints(factory).get("return")
+    except (NameError, TypeError, AttributeError):  # an annotation that cannot be resolved here
+        return False
+    return isinstance(given, type) and issubclass(given, nn.Module)
 
 
 def _timm(name: str, signature: Signature, arguments: Mapping[str, Any]) -> nn.Module:

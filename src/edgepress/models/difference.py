@@ -83,8 +83,11 @@ def apply(module: nn.Module, found: Difference) -> None:
         for name in names:
             table[name] = table.pop(name)
     for path, values in found.attributes.items():
+        owner = module.get_submodule(path)
         for name, value in values.items():
-            setattr(module.get_submodule(path), name, decode(value))
+            if name.startswith("__") or hasattr(nn.Module, name):
+                raise ValueError(f"{name!r} is no attribute that a network has of its own")
+            setattr(owner, name, decode(value))
     for path, spec in found.tensors.items():
         _set_tensor(*_owner(module, path), spec)
     for path, source in found.tied.items():
@@ -175,7 +178,10 @@ def _tensor_spec(owner: nn.Module, name: str) -> dict[str, Any]:
 def _set_tensor(owner: nn.Module, name: str, spec: dict[str, Any]) -> None:
     tensor = None
     if spec["shape"] is not None:
-        tensor = torch.zeros(spec["shape"], dtype=getattr(torch, spec["dtype"]))
+        dtype = getattr(torch, spec["dtype"])
+        if not isinstance(dtype, torch.dtype):
+            raise ValueError(f"{spec['dtype']!r} is no type of numbers")
+        tensor = torch.zeros(spec["shape"], dtype=dtype)
     if spec["kind"] == "parameter":
         floating = tensor is not None and tensor.is_floating_point()
         owner._parameters[name] = None if tensor is None else nn.Parameter(tensor, requires_grad=floating)

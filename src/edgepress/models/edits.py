@@ -33,5 +33,5 @@ def replay(module: nn.Module, signature: Signature, records: Iterable[Mapping[st
     """
     for record in records:
         config = {key: value for key, value in record.items() if key != "name"}
-        module = edits.get(record["name"])(module, signature, config)
+        module = edits.get(str(record["name"]))(module, signature, config)
     return module

@@ -27,6 +27,9 @@ STRUCTURE, WEIGHTS = "structure.json", "weights.safetensors"
 FORMAT = 1
 """Of `structure.json`; a file of a later format is refused."""
 
+MISFITS = (AttributeError, LookupError, TypeError, ValueError, RuntimeError)
+"""What Python and PyTorch raise where a structure is replayed that does not fit (`RecursionError` is the last)."""
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -90,11 +93,11 @@ def load_model(folder: Path) -> Model:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != structure.weights:
         raise BundleError(f"{path} is not the file that {STRUCTURE} was written with (its checksum differs)")
-    module = _rebuild(structure.builder, structure.signature, structure.edits)
     try:
+        module = _rebuild(structure.builder, structure.signature, structure.edits)
         apply(module, structure.difference)
         _load(module, tensors)
-    except (AttributeError, KeyError, RuntimeError) as error:
+    except MISFITS as error:
         raise BundleError(
             f"{folder}: the saved structure does not fit what {structure.builder.name!r} builds here ({error}); was it "
             "saved with another version of that library?"
@@ -128,7 +131,7 @@ def apply_difference(module: nn.Module, signature: Signature, config: dict[str, 
     """Replay a recorded `Difference`. Raises `BundleError` where it does not fit the network."""
     try:
         apply(module, parse(Difference, config))
-    except (ConfigError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (ConfigError, *MISFITS) as error:
         raise BundleError(
             f"the recorded change does not fit the {type(module).__name__} that is built here ({error}); was it saved "
             "with another version of that library?"
@@ -192,7 +195,7 @@ def _read_structure(path: Path) -> Structure:
         raise BundleError(f"{path.parent} holds no saved model: there is no {path.name}")
     try:
         data = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is damaged: {error}") from error
     given = data.get("format") if isinstance(data, dict) else None
     if isinstance(given, int) and given > FORMAT:

@@ -58,7 +58,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise EdgepressError(f"there is no weights file {path}")
     if path.suffix == ".safetensors":
-        return read_safetensors(path)
+        return _unwrapped(path, read_safetensors(path))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols: what cannot be read raises all the same
@@ -103,7 +103,7 @@ def _unwrapped(path: Path, content: Any) -> dict[str, Tensor]:
 
 def _stripped(state: dict[str, Tensor], expected: Any) -> dict[str, Tensor]:
     found = True
-    while found and state.keys() != set(expected):
+    while found and state and state.keys() != set(expected):
         found = next((p for p in PREFIXES if all(name.startswith(p) for name in state)), "")
         state = {name.removeprefix(found): value for name, value in state.items()}
     return state

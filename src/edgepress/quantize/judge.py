@@ -6,6 +6,7 @@ from edgepress.core.artifact import Model
 from edgepress.core.errors import DataError
 from edgepress.data.base import Data
 from edgepress.export.formats import formats
+from edgepress.export.parity import enough
 from edgepress.runtime.predictor import EnginePredictor
 from edgepress.tasks.base import tasks
 
@@ -21,7 +22,7 @@ class FileJudge:
             raise DataError(f"{data.name} has no validation split, which choosing by `max_drop` needs")
         order = np.random.default_rng(seed).permutation(len(data.val))
         self._chosen = np.sort(order[:count] if count else order)
-        self._samples = data.val.read(np.sort(order[:PARITY]))[0]
+        self._samples = data.val.read(np.sort(order[: enough(data.signature, PARITY)]))[0]
         self._data, self._to = data, to
         self.metric = tasks.get(data.task).main
 
@@ -34,7 +35,8 @@ class FileJudge:
         """Return the task's main score of the exported file; raise `ParityError` where the file disagrees."""
         predictor = EnginePredictor(formats.get(self._to)(model, self._samples))
         meter = tasks.get(self._data.task).meter(len(self._data.labels))
-        for start in range(0, len(self._chosen), CHUNK):
-            images, targets = self._data.val.read(self._chosen[start : start + CHUNK])
+        chunk = self._data.input.at_once(CHUNK)
+        for start in range(0, len(self._chosen), chunk):
+            images, targets = self._data.val.read(self._chosen[start : start + chunk])
             meter.update(predictor(images), targets)
         return meter.result()[self.metric]

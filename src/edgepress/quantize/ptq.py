@@ -16,6 +16,7 @@ from edgepress.core.errors import ConfigError, DataError, EdgepressError
 from edgepress.export.fake import Quantizer
 from edgepress.export.graph import parameter_of, trace
 from edgepress.models.inputs import normalize
+from edgepress.models.predictor import evaluating
 from edgepress.quantize.bias import WITH_BIAS, correct_biases
 from edgepress.quantize.config import QuantizeConfig
 from edgepress.quantize.equalize import equalize
@@ -27,6 +28,8 @@ from edgepress.quantize.weighted import quantizer_of
 from edgepress.quantize.widths import assign
 
 BATCH = 64
+CHECKED, MOST_AWAY = 4, 1e-2
+"""Images for which a traced graph is compared with its network, and the most that folding may move the outputs."""
 LARGEST_BIAS = 2.0**30
 """In units of (input scale x weight scale): runtimes hold biases as int32, and one bit is left for the sum."""
 
@@ -53,7 +56,7 @@ def quantize(
         raise EdgepressError(f"quantize needs an fp32 network, this one is {model.precision} already")
     check_images(images, model.signature)
     check_weights(model)
-    graph_module = trace(model.module, model.signature) if traced is None else copy.deepcopy(traced)
+    graph_module = checked_trace(model, images) if traced is None else copy.deepcopy(traced)
     if config.equalization:
         equalize(graph_module, sample(images, model.signature), config.granularity == "per_channel")
     bits = config.bits
@@ -79,6 +82,24 @@ def quantize(
     }
     precision = f"w{_widths(bits, config)}a{config.activations}"
     return dataclasses.replace(model, module=graph_module, edits=(*model.edits, edit), precision=precision, key="")
+
+
+def checked_trace(model: Model, images: NDArray[np.uint8]) -> fx.GraphModule:
+    """Return what `trace` makes of `model`; raise `EdgepressError` where it does not compute the same for a few images.
+
+    The parity gate holds files against the quantized graph: what tracing got wrong, it would not see.
+    """
+    graph_module = trace(model.module, model.signature)
+    few = next(batches(images[:CHECKED], model.signature))
+    with evaluating(model.module), evaluating(graph_module), torch.no_grad():
+        expected, got = model.module(few), graph_module(few)
+    away = float((got - expected).norm() / expected.norm().clamp(min=1e-12))
+    if expected.isfinite().all() and not away <= MOST_AWAY:  # what overflows is named where ranges are found
+        raise EdgepressError(
+            f"quantize: the graph traced from {model.builder.name!r} computes something else than the network (rms "
+            f"difference {away:.2g} of the outputs); its forward may depend on the values it sees. Nothing was changed"
+        )
+    return graph_module
 
 
 def _widths(bits: Mapping[str, int], config: QuantizeConfig) -> str:

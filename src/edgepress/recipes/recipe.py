@@ -1,12 +1,13 @@
 """Recipe files: the plain image of the stages' dataclasses, read strictly and all at once."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgepress.core.config import dump, field_names, parse
+from edgepress.core.config import dump, field_names, parse, short
 from edgepress.core.errors import ConfigError, MissingExtraError, UnknownNameError, suggest
 from edgepress.core.stage import Stage, stages
 from edgepress.data.base import DataSource, datasets
@@ -15,6 +16,9 @@ from edgepress.recipes.repeat import WORD, unrolled
 from edgepress.train.track import Track, read_track
 
 FIELDS = ("name", "data", "seed", "stages", "measure", "track")
+LABEL = re.compile(r"\w[\w.-]{0,99}")
+DEEPEST, MOST_SEED = 32, 2**63
+"""Levels of a recipe, and what PyTorch's generators take."""
 STEP_FIELDS = ("name", "input", "seed")
 
 
@@ -92,12 +96,42 @@ def parse_yaml(text: str, where: str) -> Any:
     except ModuleNotFoundError:
         raise MissingExtraError("reading recipes", "train") from None
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or _tagged(event):
-                raise ConfigError(f"{where}: line {event.start_mark.line + 1}: no tags, anchors or aliases are allowed")
+        _check_plain(yaml.parse(text, Loader=yaml.SafeLoader), where)
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # the second for numbers and dates that Python refuses
         raise ConfigError(f"{where}: not valid YAML: {error}") from None
+
+
+def _check_plain(events: Iterable[Any], where: str) -> None:
+    """Raise `ConfigError` for tags, anchors and aliases, for more than `DEEPEST` levels, and for a key that occurs
+    twice in one mapping or is no word."""
+    import yaml
+
+    keys: list[set[str] | None] = []
+    at_key: list[bool] = []
+    for event in events:
+        place = f"{where}: line {event.start_mark.line + 1}"
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or _tagged(event):
+            raise ConfigError(f"{place}: no tags, anchors or aliases are allowed")
+        if isinstance(event, yaml.CollectionEndEvent):
+            keys.pop()
+            at_key.pop()
+            continue
+        if not isinstance(event, yaml.NodeEvent):
+            continue
+        if keys and keys[-1] is not None:
+            if at_key[-1]:
+                if not isinstance(event, yaml.ScalarEvent):
+                    raise ConfigError(f"{place}: a key is a word")
+                if event.value in keys[-1]:
+                    raise ConfigError(f"{place}: {short(event.value)} is said twice; leave one of them out")
+                keys[-1].add(event.value)
+            at_key[-1] = not at_key[-1]
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(keys) >= DEEPEST:
+                raise ConfigError(f"{place}: nested more than {DEEPEST} levels deep")
+            keys.append(set() if isinstance(event, yaml.MappingStartEvent) else None)
+            at_key.append(True)
 
 
 def _tagged(event: Any) -> bool:
@@ -105,14 +139,12 @@ def _tagged(event: Any) -> bool:
 
 
 def _overridden(value: dict[str, Any], sets: Sequence[str], where: str) -> dict[str, Any]:
-    import yaml
-
-    value = json.loads(json.dumps(value, default=str))
+    value = json.loads(json.dumps({str(key): part for key, part in value.items()}, default=str))
     for text in sets:
         path, equals, raw = text.partition("=")
         if not equals or not path:
             raise ConfigError(f"--set {text!r}: write it as name.field=value")
-        _assign(value, path.split("."), yaml.safe_load(raw), text, where)
+        _assign(value, path.split("."), parse_yaml(raw, f"--set {text!r}"), text, where)
     return value
 
 
@@ -159,12 +191,10 @@ def _named(entries: Any, label: str, labels: list[str]) -> dict[str, Any] | None
 def parse_recipe(value: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """Return the recipe that the plain mapping `value` describes; raise `ConfigError` with all its problems."""
     problems = [f"{where}: unknown key {key!r}{suggest(str(key), FIELDS)}" for key in value if key not in FIELDS]
-    name, seed = value.get("name"), value.get("seed", 0)
+    name = value.get("name")
     if not isinstance(name, str) or not name or not all(c.isalnum() or c in "-_." for c in name) or name[0] == ".":
         problems.append(f"{where}: 'name' must be letters, digits, '-', '_' and '.', got {name!r}")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        problems.append(f"{where}: 'seed' must be a whole number, 0 or more, got {seed!r}")
-        seed = 0
+    seed = _collect(problems, lambda: _seed(value.get("seed", 0), where)) or 0
     source = _collect(problems, lambda: _one(value.get("data"), datasets, f"{where}: data"))
     steps = _steps(value.get("stages"), seed, where, problems)
     wanted = value.get("measure", ["quality", "size"])
@@ -224,8 +254,11 @@ def _steps(entries: Any, seed: int, where: str, problems: list[str]) -> tuple[St
         if kind is None or not isinstance(fields, Mapping):
             problems.append(f"{place}: expected 'kind: {{fields}}', got {entry!r}")
             continue
-        label = str(fields.get("name", kind))
-        place = f"{where}: stage {label!r}"
+        label = fields.get("name", kind)
+        place = f"{where}: stage {short(label)}"
+        if not isinstance(label, str) or not LABEL.fullmatch(label):
+            problems.append(f"{place}: a name is letters, digits, '-', '_' and '.'")
+            continue
         if label in gives:
             problems.append(f"{place}: another stage has this name; give one of them a 'name' of its own")
         step = _collect(problems, lambda a=(kind, label, fields, seed, gives, place): _step(*a))
@@ -268,8 +301,8 @@ def _step(
 
 
 def _seed(value: Any, place: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ConfigError(f"{place}: field 'seed' must be a whole number, 0 or more, got {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MOST_SEED:
+        raise ConfigError(f"{place}: 'seed' must be a whole number from 0 to below 2^63, got {short(value)}")
     return value
 
 

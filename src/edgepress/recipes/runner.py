@@ -89,6 +89,10 @@ def _chosen(recipe: Recipe, options: Options) -> tuple[Step, ...]:
         if label is not None and label not in labels:
             raise UnknownNameError("stage", label, labels)
     last = labels.index(options.until) if options.until else len(labels) - 1
+    first = labels.index(options.start) if options.start else 0
+    for label in options.fresh:
+        if not first <= labels.index(label) <= last:
+            raise ConfigError(f"--fresh {label}: that stage is not among those to run; mend --from and --until")
     return recipe.steps[: last + 1]
 
 

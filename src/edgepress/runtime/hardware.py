@@ -114,7 +114,7 @@ def exact_on(program: Program) -> tuple[str, ...]:
         words = cast("Sequence[object]", stated)
         if words and all(isinstance(word, str) and word in known for word in words):
             return tuple(str(word) for word in words)
-    return NOT_SATURATING if re.match(r"w\d+a", program.precision) else (ANY,)
+    return NOT_SATURATING if re.match(r"w[2-8](-\d+)?a\d", program.precision) else (ANY,)
 
 
 def may_saturate(program: Program, here: Hardware | None = None) -> bool:

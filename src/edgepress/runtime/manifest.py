@@ -8,8 +8,9 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 from edgepress.core.artifact import Program, Signature, TaskName
 from edgepress.core.config import STRICT, parse
@@ -86,6 +87,8 @@ class Manifest:
             raise ValueError(f"{len(self.labels)} labels; 1 to {MAX_LABELS} are allowed")
         if any(_CONTROL.search(text) for text in (self.name, *self.labels)):
             raise ValueError("name and labels must not hold control characters")
+        if any(_CONTROL.search(text) for text in _texts([self.provenance, self.parity])):
+            raise ValueError("provenance and parity must not hold control characters")
         if not all(_WORD.fullmatch(text) for text in (self.runtime, self.precision, self.key)):
             raise ValueError("runtime, precision and key are words of letters, digits and '_.+-'")
         if self.post != POST[self.task]:
@@ -99,6 +102,19 @@ class Manifest:
     def signature(self) -> Signature:
         """What the network takes and gives."""
         return Signature(self.task, self.input, self.labels)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in a JSON value, names of fields included."""
+    waiting: list[object] = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, Mapping):
+            waiting += [*cast("Mapping[object, object]", part), *cast("Mapping[object, object]", part).values()]
+        elif isinstance(part, list | tuple):
+            waiting += cast("Sequence[object]", part)
 
 
 def manifest_of(program: Program, name: str) -> Manifest:

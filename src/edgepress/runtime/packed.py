@@ -42,6 +42,9 @@ MAX_BYTES = 2 << 30  # protobuf, and so ONNX, ends there
 MOST_PER_BYTE = 64
 """No more bytes may come out of a byte, plus a megabyte: real networks give up to 8."""
 
+MOST_POOLS, MOST_HOLES = 64, 100_000
+"""A pool is for one kind of numbers, a hole for a tensor."""
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -128,10 +131,10 @@ def _tables(outline: memoryview) -> tuple[list[Pool], list[Hole], memoryview]:
     """Return the two tables at the beginning of the outline, and the rest of it."""
     position = 0
 
-    def entries() -> list[tuple[int, int, int]]:
+    def entries(most: int) -> list[tuple[int, int, int]]:
         nonlocal position
         count, position = varint(outline, position)
-        if count > len(outline):
+        if count > min(most, len(outline)):
             _refuse(f"a table of {count} entries")
         found: list[tuple[int, int, int]] = []
         for _ in range(count):
@@ -141,8 +144,8 @@ def _tables(outline: memoryview) -> tuple[list[Pool], list[Hole], memoryview]:
             found.append((first, second, third))
         return found
 
-    pools = [Pool(*entry) for entry in entries()]
-    holes = [Hole(*entry) for entry in entries()]
+    pools = [Pool(*entry) for entry in entries(MOST_POOLS)]
+    holes = [Hole(*entry) for entry in entries(MOST_HOLES)]
     return pools, holes, outline[position:]
 
 
@@ -153,10 +156,12 @@ def _check_sizes(pools: list[Pool], holes: list[Hole], text: int, stored: int, m
             _refuse(f"pool {number} is of the unknown kind {pool.kind}")
     if any(hole.pool >= len(pools) for hole in holes):
         _refuse("a hole without a pool")
+    wanted = [0] * len(pools)
+    for hole in holes:
+        wanted[hole.pool] += hole.items
     for number, pool in enumerate(pools):
-        wanted = sum(hole.items for hole in holes if hole.pool == number)
-        if wanted != pool.items:
-            _refuse(f"pool {number} has {pool.items} numbers for {wanted} places")
+        if wanted[number] != pool.items:
+            _refuse(f"pool {number} has {pool.items} numbers for {wanted[number]} places")
     if sum(pool.stored for pool in pools) != stored:
         problem = "truncated" if sum(pool.stored for pool in pools) > stored else "over-long"
         _refuse(f"{problem}: the pools take {sum(pool.stored for pool in pools)} bytes, {stored} are there")

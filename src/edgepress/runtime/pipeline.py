@@ -21,7 +21,7 @@ from edgepress.tasks.classification import Prediction
 from edgepress.tasks.cross_entropy import VOID
 from edgepress.tasks.segmentation import Segments
 
-CHUNK = 32  # images held decoded at once
+CHUNK = 32  # images held decoded at once, fewer where they are large
 
 Answer = Prediction | Segments
 
@@ -63,8 +63,9 @@ class Pipeline:
             return self._answers([images], "")[0]  # pyright: ignore[reportArgumentType]
         several: list[ImageLike] = list(images)
         answers: list[Answer] = []
-        for start in range(0, len(several), CHUNK):
-            answers += self._answers(several[start : start + CHUNK], f"of images {start} and on: ")
+        chunk = self.signature.input.at_once(CHUNK)
+        for start in range(0, len(several), chunk):
+            answers += self._answers(several[start : start + chunk], f"of images {start} and on: ")
         return answers
 
     def _answers(self, images: list[ImageLike], where: str) -> list[Answer]:

@@ -54,7 +54,7 @@ def open_image(image: ImageLike, spec: InputSpec) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(f"{path}: above {MAX_PIXELS} pixels; scale it down first") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: damaged, or in none of the formats {', '.join(FORMATS)}") from None
+        raise DataError(f"{path}: not an image of the formats {', '.join(FORMATS)}, or damaged") from None
     except _DAMAGE as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
 

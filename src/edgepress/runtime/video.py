@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepress.core.errors import DataError, MissingExtraError
+from edgepress.core.errors import DataError, EdgepressError, MissingExtraError
 from edgepress.core.files import explain_disk, sync
 from edgepress.core.stage import Progress
 
@@ -68,6 +68,7 @@ def convert(
             writer.release()
             if not count:
                 raise DataError(f"{source}: no frame of this video can be decoded; it is damaged")
+            _check_written(cv2, name, count, target)
             os.chmod(name, 0o644)
             sync(Path(name))
             os.replace(name, target)
@@ -77,6 +78,20 @@ def convert(
     finally:
         capture.release()
     return Reel(count, size, rate)
+
+
+def _check_written(cv2: Any, name: str, count: int, target: Path) -> None:
+    """Raise `EdgepressError` where the file `name` does not hold `count` frames: OpenCV tells of no failed write."""
+    written = cv2.VideoCapture(name)
+    try:
+        found = int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written.isOpened() else 0
+    finally:
+        written.release()
+    if found != count:
+        raise EdgepressError(
+            f"cannot write {target}: {found} of {count} frames arrived; the disk is probably full: free some space, or "
+            "choose another --out"
+        )
 
 
 def titled(frame: Frame, text: str) -> Frame:
