@@ -103,6 +103,14 @@ def test_gc_lists_first_and_removes_when_told(call: Call, runs: Path) -> None:
     assert [path.parent.name.partition("-")[0] for path in runs.glob("*/done")] == ["train"]
 
 
+def test_gc_removes_kept_outputs_of_teachers_when_told(call: Call, runs: Path) -> None:
+    assert list((runs / "cache" / "teacher").rglob("*.npy"))
+    told = call("gc", "--yes", "--runs", runs).stderr
+    assert "outputs of teachers take" in told and (runs / "cache" / "teacher").exists()
+    assert len(gc(call, runs, "--yes", "--cache")["removed"]) == 1
+    assert not (runs / "cache" / "teacher").exists() and (runs / "cache" / "precision").exists()
+
+
 def test_gc_leaves_what_is_not_ours(call: Call, runs: Path, tmp_path: Path) -> None:
     (runs / "notes").mkdir()
     (runs / "notes" / ".lock").touch()

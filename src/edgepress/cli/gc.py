@@ -21,6 +21,10 @@ _OURS = re.compile(
 )
 
 
+CACHE = Path("cache") / "teacher"
+"""Where the outputs of teachers are kept, below the folder of runs."""
+
+
 @dataclass(frozen=True)
 class Leftover:
     """A folder that no run points at; `kept` says why it is not removed all the same, empty where it is."""
@@ -34,19 +38,21 @@ class Leftover:
 @runs_option
 @click.option("--yes", is_flag=True, help="Remove what is listed.")
 @click.option("--unfinished", is_flag=True, help="Also what was stopped half-way and could go on.")
+@click.option("--cache", is_flag=True, help="Also kept outputs of teachers; they are computed again when needed.")
 @json_option
-def command(runs: Path, yes: bool, unfinished: bool, as_json: bool) -> None:
+def command(runs: Path, yes: bool, unfinished: bool, cache: bool, as_json: bool) -> None:
     """List what no recorded run needs any more; --yes removes it.
 
     A folder that holds files which are not ours, or in which a process is working, is left alone. Nothing is removed
     while a recipe runs in the same folder.
     """
+    from edgepress.cli.targets import folder_bytes
     from edgepress.measure.tables import size_text
 
     with contextlib.ExitStack() as held:
         if yes:
             held.enter_context(_quiet(runs))
-        found = find_leftovers(runs, unfinished)
+        found = find_leftovers(runs, unfinished, cache)
         gone = [one for one in found if not one.kept]
         removed = [one for one in gone if _remove(one.folder)] if yes else []
     if as_json:
@@ -59,12 +65,17 @@ def command(runs: Path, yes: bool, unfinished: bool, as_json: bool) -> None:
             }
         )
         return
+    if not cache and (size := folder_bytes(runs / CACHE)):
+        note(f"outputs of teachers take {size_text(size)}; they save time, and --cache removes them, too")
     if not found:
         note(f"nothing to remove in {runs}: every result belongs to a recorded run")
         return
     show_table(
         ("folder", "size", ""),
-        [(one.folder.name, size_text(one.bytes), f"kept: {one.kept}" if one.kept else "") for one in found],
+        [
+            (str(one.folder.relative_to(runs)), size_text(one.bytes), f"kept: {one.kept}" if one.kept else "")
+            for one in found
+        ],
         right=("size",),
     )
     if yes:
@@ -73,14 +84,19 @@ def command(runs: Path, yes: bool, unfinished: bool, as_json: bool) -> None:
         note(f"\n{size_text(sum(one.bytes for one in gone))} in {len(gone)} folders; --yes removes them")
 
 
-def find_leftovers(runs: Path, unfinished: bool) -> list[Leftover]:
-    """Return the folders under `runs` that no recorded run points at, with the reason why one of them is kept."""
+def find_leftovers(runs: Path, unfinished: bool, cache: bool = False) -> list[Leftover]:
+    """Return the folders under `runs` that no recorded run points at, with the reason why one of them is kept; with
+    `cache` also that of the kept outputs of teachers."""
     from edgepress.cli.targets import folder_bytes
     from edgepress.recipes.store import unused
 
     # A link or a folder of another name form was not made by us, whatever it holds.
     ours = [path for path in unused(runs) if _NAME.fullmatch(path.name) and not path.is_symlink()]
-    return [Leftover(path, folder_bytes(path), _reason(path, unfinished)) for path in ours]
+    found = [Leftover(path, folder_bytes(path), _reason(path, unfinished)) for path in ours]
+    outputs = runs / CACHE
+    if cache and outputs.is_dir() and not outputs.is_symlink():
+        found.append(Leftover(outputs, folder_bytes(outputs), ""))
+    return found
 
 
 def _reason(folder: Path, unfinished: bool) -> str:
