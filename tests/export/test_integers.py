@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
@@ -14,6 +15,7 @@ from edgepress.core.inputs import InputSpec
 from edgepress.export import integers
 from edgepress.export.integers import Codes, predictor
 from edgepress.export.onnx import export_onnx
+from edgepress.export.simplify import simplify
 from edgepress.models.build import new_model
 from edgepress.models.predictor import TorchPredictor
 from edgepress.quantize.config import QuantizeConfig
@@ -58,17 +60,18 @@ def test_a_deep_network_agrees_to_the_bit_where_roundings_in_floating_point_do_n
 
 @pytest.mark.parametrize("ratios", [(0.7, 0.7), (0.5, 0.5), (0.3, 0.8), (0.7117, 0.6637), (1.1, 0.9)])
 @pytest.mark.parametrize(("zeros", "floor"), [((0, 0, 0), True), ((123, 131, 0), True), ((123, 131, 122), False)])
-def test_all_pairs_of_codes_are_added_as_onnx_runtime_does(
-    ratios: tuple[float, float], zeros: tuple[int, int, int], floor: bool
+@pytest.mark.parametrize(("operation", "kind"), [("Add", integers.Added), ("Mul", integers.Multiplied)])
+def test_all_pairs_of_codes_become_what_onnx_runtime_makes_of_them(
+    operation: str, kind: type, ratios: tuple[float, float], zeros: tuple[int, int, int], floor: bool
 ) -> None:
-    scales = np.float32([0.1 * ratios[0], 0.1 * ratios[1], 0.1])
+    scales = np.float32([0.1 * ratios[0], 0.1 * ratios[1], 0.1 if operation == "Add" else 0.5])
     pairs = np.stack(np.meshgrid(np.arange(256), np.arange(256))).reshape(2, -1).astype(np.uint8)
     tensors = [helper.make_tensor(f"s{k}", TensorProto.FLOAT, [], [scale]) for k, scale in enumerate(scales)]
     tensors += [helper.make_tensor(f"z{k}", TensorProto.UINT8, [], [zero]) for k, zero in enumerate(zeros)]
     nodes = [
         helper.make_node("DequantizeLinear", ["a", "s0", "z0"], ["x"]),
         helper.make_node("DequantizeLinear", ["b", "s1", "z1"], ["y"]),
-        helper.make_node("Add", ["x", "y"], ["sum"]),
+        helper.make_node(operation, ["x", "y"], ["sum"]),
         *([helper.make_node("Relu", ["sum"], ["shown"])] if floor else []),
         helper.make_node("QuantizeLinear", ["shown" if floor else "sum", "s2", "z2"], ["c"]),
     ]
@@ -80,8 +83,34 @@ def test_all_pairs_of_codes_are_added_as_onnx_runtime_does(
     terms = [
         Codes(torch.from_numpy(pairs[k]).float() - zeros[k], torch.tensor(scales[k]), float(zeros[k])) for k in (0, 1)
     ]
-    steps = integers.Added(*terms, floor=floor).steps(torch.tensor(scales[2]), float(zeros[2]))
+    steps = kind(*terms, floor=floor).steps(torch.tensor(scales[2]), float(zeros[2]))
     expected = (steps + zeros[2]).clamp(0, 255).numpy()
+    assert (got != expected).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero"), [(0.0531243, 127), (0.1432107, 122), (0.2581583, 129), (0.018301036, 153), (0.05317, 0)]
+)
+def test_gates_are_rounded_as_pytorch_rounds_them(scale: float, zero: int) -> None:
+    tensors = [
+        helper.make_tensor("s", TensorProto.FLOAT, [], [scale]), helper.make_tensor("z", TensorProto.UINT8, [], [zero]),
+        helper.make_tensor("t", TensorProto.FLOAT, [], [np.float32(1 / 255)]),
+        helper.make_tensor("o", TensorProto.UINT8, [], [0]),
+    ]  # fmt: skip
+    nodes = [
+        helper.make_node("DequantizeLinear", ["a", "s", "z"], ["x"]),
+        helper.make_node("HardSigmoid", ["x"], ["y"], alpha=1 / 6, beta=0.5),
+        helper.make_node("QuantizeLinear", ["y", "t", "o"], ["c"]),
+    ]
+    infos = [helper.make_tensor_value_info(name, TensorProto.UINT8, [256]) for name in "ac"]
+    graph = helper.make_graph(nodes, "gate", infos[:1], infos[1:], tensors)
+    model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    simplify(model.graph)
+    assert any(node.op_type == "Add" for node in model.graph)
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    [got] = session.run(None, {"a": np.arange(256, dtype=np.uint8)})
+    values = (torch.arange(256) - zero) * torch.tensor(scale)
+    expected = (torch.nn.functional.hardsigmoid(values) / torch.tensor(1 / 255)).round().numpy()
     assert (got != expected).sum() == 0
 
 

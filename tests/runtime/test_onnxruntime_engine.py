@@ -162,3 +162,27 @@ def test_one_input_one_output_of_a_known_type():
         load(helper.make_model(two, opset_imports=opsets, ir_version=9).SerializeToString())
     with pytest.raises(BundleError, match="takes tensor"):
         load(onnx_file([helper.make_node("Identity", ["x"], ["y"])], [], SPEC, [3, 8, 8], kind=TensorProto.DOUBLE))
+
+
+def test_no_rounding_is_left_out() -> None:
+    scales = {"s": np.float32(0.3), "t": np.float32(0.07)}
+    tensors = [numpy_helper.from_array(value, name) for name, value in scales.items()]
+    tensors += [numpy_helper.from_array(np.uint8(zero), name) for name, zero in (("z", 100), ("o", 0))]
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], axes=[2, 3], keepdims=0),
+        helper.make_node("QuantizeLinear", ["m", "s", "z"], ["a"]),
+        helper.make_node("DequantizeLinear", ["a", "s", "z"], ["b"]),
+        helper.make_node("QuantizeLinear", ["b", "t", "o"], ["c"]),
+        helper.make_node("DequantizeLinear", ["c", "t", "o"], ["y"]),
+    ]
+    spec = InputSpec(8, 8)
+    program = Program(
+        Signature("classification", spec, LABELS),
+        "onnxruntime",
+        "w8a8",
+        {"model.onnx": onnx_file(nodes, tensors, spec, [3])},
+    )
+    means = np.linspace(-3, 12, 60, dtype=np.float32).reshape(20, 3, 1, 1)
+    got = engines.get("onnxruntime").load(program, 1)(np.tile(means, (1, 1, 8, 8)))
+    once = np.rint(means[:, :, 0, 0] / 0.3) * 0.3
+    np.testing.assert_allclose(got, np.clip(np.rint(once / 0.07), 0, 255) * 0.07, atol=1e-5)

@@ -82,9 +82,32 @@ class Added:
         return total.clamp(min=0) if self.floor else total
 
 
+@dataclass(frozen=True)
+class Multiplied:
+    """The product of two numbers that is not rounded yet; `floor` says that a ReLU follows."""
+
+    one: Codes
+    other: Codes
+    floor: bool = False
+
+    def steps(self, scale: Tensor, zero: float) -> Tensor:
+        """Return the product in steps of `scale`, rounded as ONNX Runtime does: with the zero point inside, after the
+        product has been rounded to float32."""
+        total = self.one.codes * self.other.codes * (self.one.scale * self.other.scale / scale) + zero
+        return (total.clamp(min=zero) if self.floor else total).round() - zero
+
+    def real(self) -> Tensor:
+        """Return the numbers themselves."""
+        product = self.one.real() * self.other.real()
+        return product.clamp(min=0) if self.floor else product
+
+
 def _multiply_add(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """Return `x * y + z` in float32, rounded once."""
     return (x.double() * y.double() + z.double()).float()
+
+
+Unrounded = Sums | Added | Multiplied
 
 
 class Integers(fx.Interpreter):
@@ -125,7 +148,7 @@ class Integers(fx.Interpreter):
         if isinstance(x, Codes) and x.scale.shape == scale.shape and torch.equal(x.scale, scale):
             steps = x.codes
         else:
-            steps = x.steps(scale, zero) if isinstance(x, Sums | Added) else _real(x) / scale
+            steps = x.steps(scale, zero) if isinstance(x, Unrounded) else _real(x) / scale
         return Codes(steps.round().clamp(scheme.qmin - zero, scheme.qmax - zero), scale, zero)
 
 
@@ -137,7 +160,7 @@ def predictor(model: Model, batch: int = 256) -> TorchPredictor:
 
 
 def _real(value: Any) -> Any:
-    if isinstance(value, Codes | Sums | Added):
+    if isinstance(value, Codes | Unrounded):
         return value.real()
     if isinstance(value, tuple | list):
         return type(value)(_real(one) for one in value)
@@ -163,8 +186,14 @@ def _add(x: Any, y: Any, **more: Any) -> Added | None:
     return Added(x, y)
 
 
-def _relu(x: Any) -> Codes | Sums | Added | None:
-    if isinstance(x, Sums | Added):
+def _multiply(x: Any, y: Any) -> Multiplied | None:
+    if not isinstance(x, Codes) or not isinstance(y, Codes) or x.scale.dim() or y.scale.dim():
+        return None
+    return Multiplied(x, y)
+
+
+def _relu(x: Any) -> Codes | Unrounded | None:
+    if isinstance(x, Unrounded):
         return replace(x, floor=True)
     return replace(x, codes=x.codes.clamp(min=0)) if isinstance(x, Codes) else None
 
@@ -198,6 +227,7 @@ KERNELS: dict[Any, Callable[..., Any]] = {
     aten.conv2d.default: lambda x, w, b=None, *more: _product(F.conv2d, x, w, b, *more),
     aten.linear.default: lambda x, w, b=None: _product(F.linear, x, w, b),
     aten.add.Tensor: _add,
+    aten.mul.Tensor: _multiply,
     aten.relu.default: _relu,
     aten.relu_.default: _relu,
     aten.adaptive_avg_pool2d.default: _pooled,

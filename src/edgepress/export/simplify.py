@@ -80,7 +80,8 @@ def _pool(graph: ir.Graph) -> None:
 def _hard_sigmoid(graph: ir.Graph) -> None:
     """Write a quantized hard sigmoid, `clamp(x/6 + 1/2, 0, 1)`, as an integer addition: `clamp((x + 3)/6, 0, 1)`.
 
-    The saturation of uint8 is the clamp, and reading the sum with 1/255 instead of 6/255 is the division by six.
+    The saturation of uint8 is the clamp, and reading the sum with 1/255 instead of 6/255 is the division by six. The
+    three may be a hair less than that, see `_three`.
     """
     for node in nodes_of(graph, "HardSigmoid"):
         quantize = only_reader(node.outputs[0], "QuantizeLinear")
@@ -90,13 +91,33 @@ def _hard_sigmoid(graph: ir.Graph) -> None:
             continue
         scale = float(stored(quantize.inputs[1]))
         three = initializer(graph, "three", np.array(255, np.uint8))
-        constant = add_before(
-            graph, node, "DequantizeLinear", [three, scale_of(graph, np.array(3 / 255)), quantize.inputs[2]]
-        )
+        step = scale_of(graph, np.array(_three(node.inputs[0], scale)))
+        constant = add_before(graph, node, "DequantizeLinear", [three, step, quantize.inputs[2]])
         total = add_before(graph, node, "Add", [node.inputs[0], constant.outputs[0]])
         quantize.replace_input_with(0, total.outputs[0])
         quantize.replace_input_with(1, scale_of(graph, np.array(6 * scale)))
         graph.remove(node, safe=True)
+
+
+def _three(x: ir.Value | None, scale: float) -> float:
+    """Return the step, 3/255 or a hair less, by which the addition gives the codes of the gate for all codes of `x`.
+
+    Where x is 0, which it often is, the gate is 1/2, or 127.49999 steps; a sum in float32 with the zero points inside,
+    as ONNX Runtime adds (`export.integers.Added`), is half a step or more there and is rounded up.
+    """
+    steps = 3 / 255 * (1 - np.arange(0, 64) * 1e-7)
+    source = x.producer() if x is not None else None
+    if source is None or source.op_type != "DequantizeLinear" or stored(source.inputs[1]).ndim:
+        return float(steps[0])
+    own, zero, codes = float(stored(source.inputs[1])), float(zero_point_of(source)), np.arange(256)
+    gates = np.clip(np.float32(own) * (codes - zero).astype(np.float32) + np.float32(3), 0, 6) / np.float32(6)
+    wanted = np.rint(gates / np.float32(scale))
+    ours = np.float32(own) / np.float32(6 * scale)
+    theirs = (steps.astype(np.float32) / np.float32(6 * scale)).astype(np.float64)
+    totals = (255 * theirs - np.float32(ours * np.float64(zero))).astype(np.float32).astype(np.float64)
+    sums = (codes * np.float64(ours) + totals[:, None]).astype(np.float32)
+    wrong = (np.clip(np.rint(sums), 0, 255) != wanted).sum(axis=1)
+    return float(steps[int(np.argmin(wrong))])
 
 
 def _drop_clamps(graph: ir.Graph) -> None:

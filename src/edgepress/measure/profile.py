@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.core.artifact import Program
+from edgepress.runtime.onnxruntime_engine import NOT_EXACT
 from edgepress.runtime.packed import PACKED, PLAIN, onnx_file
 
 CALLS = 20
@@ -72,7 +73,9 @@ def _onnxruntime(program: Program, threads: int, images: NDArray[np.float32]) ->
         options.log_severity_level = 3
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            data, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(NOT_EXACT)
+        )
         feed = {session.get_inputs()[0].name: images}
         for _ in range(CALLS):
             session.run(None, feed)
