@@ -70,7 +70,8 @@ def test_the_same_command_measures_nothing_again(
     assert result.exit_code == 0, result.output
     assert (store / "turns.jsonl").read_bytes() == before
     assert "torch" in result.stdout and "Against FP32 PyTorch" in result.stdout
-    scored = {row["split"] for row in map(json.loads, (store / "rows.jsonl").open()) if row["metric"] == "top1"}
+    found = map(json.loads, (store / "rows.jsonl").read_text().splitlines())
+    scored = {row["split"] for row in found if row["metric"] == "top1"}
     assert scored == {"val"} and "the test split has decided nothing yet: edgepress eval" in result.stderr
     assert max(map(len, result.stdout.splitlines()[:4])) <= 80
     other = call(*words[:-2], "--tdp", "20")

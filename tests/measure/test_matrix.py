@@ -99,7 +99,7 @@ def test_a_crash_a_hang_and_nan_empty_their_own_cells_only(odd: Path) -> None:
     assert 0 < good.facts["pre_post_share"] < 100 and good.facts["peak_rss"] > 10 and good.layers
     matrix.append(odd / "store" / "started.jsonl", {"cell": good.cell.name, "facts": {"load": 0.25}})
     assert matrix.results([good.cell], odd / "store")[0].facts["load"] == 0.25, "the last start counts"
-    told = rows([crashed, good], "top1", "edgepress bench")
+    told = rows([crashed, good], "top1", "edgepress bench", "val")
     assert {row.artifact for row in told} == {"net/onnxruntime-fp32"}
     assert {"top1", "parity", "bytes", "load", "peak_rss", "energy_estimate", "latency", "throughput"} <= {
         row.metric for row in told

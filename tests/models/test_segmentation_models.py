@@ -54,7 +54,7 @@ def test_fast_scnn_has_the_size_of_the_paper() -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "word"),
     [
-        ("unet", {"up": "cubic"}, "nearest, bilinear or transposed"),
+        ("unet", {"up": "cubic"}, "'nearest', 'bilinear' or 'transposed'"),
         ("unet", {"stride": 3}, "stride 1, 2 or 4"),
         ("unet", {"depth": 6}, "needs 64 pixels a side, got 40x64"),
         ("fast_scnn", {"width": 0}, "above 0"),

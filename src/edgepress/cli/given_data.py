@@ -79,12 +79,13 @@ def recorded_data(network: Path | None) -> dict[str, Any]:
 
 
 def _loaded(given: str, spec: "InputSpec", recorded: dict[str, Any]) -> "Data":
+    from edgepress.data.base import datasets
     from edgepress.data.load import load_data
 
     if _same(given, recorded):
         return load_data(recorded)
     source = source_of(given)
-    if given in recorded or not Path(given).is_dir() or not hasattr(source, "root"):
+    if given in datasets or not Path(given).is_dir():
         return _sized(source.load(), source, spec)
     if spec.height != spec.width:
         raise DataError(f"folders are read at square sizes, and the network takes {spec.width}x{spec.height}")
