@@ -25,6 +25,8 @@ class Export(Stage):
     to: Format = "onnx"
     parity: int = 512
 
+    version: ClassVar[int] = 2  # 1 rounded the half of a gate upwards in ONNX Runtime
+
     def check(self) -> list[str]:
         """Return what is wrong with the fields."""
         if self.parity < 1:

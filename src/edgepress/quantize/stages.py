@@ -29,7 +29,7 @@ class Quantize(Stage):
     file loses no more than that against the floating-point one on `validate` images of the validation split (0: all).
     """
 
-    version: ClassVar[int] = 2  # 1 chose the codes of layers of more than 8192 inputs all at once
+    version: ClassVar[int] = 3  # 2 folded batch norms of shared or functional weights wrongly
 
     weights: int = 8
     activations: int = 8
