@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from cli.helpers import Call, Small
-from edgepress.cli.benching import Source, _free, is_network, look_up, plan
+from edgepress.cli.benching import Source, is_network, look_up, plan
+from edgepress.cli.targets import numbered
 from edgepress.core.errors import ConfigError
 from edgepress.measure.matrix import Settings
 from edgepress.measure.matrix_rows import distinct
@@ -94,7 +95,7 @@ def test_a_network_is_found_by_its_name(small: Small, tmp_path: Path, call: Call
     assert one.folder is None and one.is_model and one.name == "digits_cnn"
     first, second = look_up((str(small.bundle), str(small.bundle)), small.runs)
     assert first.name != "bundle" and second.name == f"{first.name}-2"
-    assert _free("a", {"a", "a-2"}) == "a-3", "names are those of files"
+    assert numbered(["a", "a-2", "a"]) == ["a", "a-2", "a-3"], "names are those of files"
     assert is_network("torchvision:resnet18") and is_network("own.module:make") and not is_network("C:/model")
     with pytest.raises(ConfigError, match="did you mean 'digits_cnn'"):
         look_up(("digits_cn",), small.runs)

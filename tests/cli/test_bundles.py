@@ -10,7 +10,7 @@ from PIL import Image
 
 from cli.helpers import Call, Small, fresh
 from edgepress.cli.doctor import missing_extras
-from edgepress.cli.given_data import load_for
+from edgepress.cli.given_data import load_for, spelled_out
 from edgepress.core.artifact import Signature
 from edgepress.core.errors import DataError
 from edgepress.core.inputs import InputSpec
@@ -91,6 +91,9 @@ def test_eval_takes_the_splits_of_the_run(small: Small, call: Call, tmp_path: Pa
     fields = "{synthetic: {classes: 3, size: 16, test: 30}}"
     result = call("eval", copied, "--data", fields, "--json")
     assert result.exit_code == 0 and json.loads(result.stdout)[0]["n"] == 30
+    spelled = spelled_out("synthetic", Path(small.printed["stages"]["student"]))
+    result = call("eval", copied, "--data", spelled, "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)[0]["n"] == 24, "the splits of the run, said in words"
     assert "did you mean 'classes'" in call("eval", copied, "--data", "{synthetic: {clases: 3}}").stderr
     assert "write --data '{masks: {" in call("eval", copied, "--data", "masks").stderr
 

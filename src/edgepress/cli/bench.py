@@ -87,6 +87,7 @@ def command(
     stays when you press Ctrl-C, and the same command goes on.
     """
     from edgepress.cli import benching
+    from edgepress.cli.given_data import spelled_out
     from edgepress.cli.progress import TerminalProgress
     from edgepress.measure import matrix
     from edgepress.measure.bench import Bench, save_bench
@@ -123,7 +124,7 @@ def command(
             if not bench.cells:
                 raise
     save_bench(bench, store)
-    _tell(bench, store, _report(store), as_json)
+    _tell(bench, store, _report(store), as_json, spelled_out(data, given[0].folder) if data else "")
 
 
 def _report(store: Path) -> Path | None:
@@ -138,8 +139,8 @@ def _report(store: Path) -> Path | None:
         return None
 
 
-def _tell(bench: "Bench", store: Path, page: Path | None, as_json: bool) -> None:
-    """Print the matrix and its verdicts, one for each number of threads and images."""
+def _tell(bench: "Bench", store: Path, page: Path | None, as_json: bool, data: str) -> None:
+    """Print the matrix and its verdicts, one for each number of threads and images; `data` is for other commands."""
     from edgepress.measure.matrix_rows import empty, plain
 
     results = bench.results(store)
@@ -156,19 +157,21 @@ def _tell(bench: "Bench", store: Path, page: Path | None, as_json: bool) -> None
     for reason, names in empty(results).items():
         note(f"empty: {names}: {reason}")
     note(f"\n{bench.environment.get('machine', '')}; rows in {store / 'rows.jsonl'}")
-    for command in _untouched(bench, verdicts):
+    for command in _untouched(bench, verdicts, data):
         note(f"the test split has decided nothing yet: {command}")
     if page is not None:
         note(f"report: {page}")
 
 
-def _untouched(bench: "Bench", verdicts: "dict[tuple[int, int], Verdict]") -> list[str]:
+def _untouched(bench: "Bench", verdicts: "dict[tuple[int, int], Verdict]", data: str) -> list[str]:
     """Return the commands that score the chosen files on images that had no part in the choice."""
-    if not bench.data or bench.split == "test":
+    from edgepress.measure.cell import EAGER
+
+    if not data or bench.split == "test":
         return []
     chosen = [verdict.chosen.cell for verdict in verdicts.values() if verdict.chosen is not None]
-    folders = dict.fromkeys(str(cell.folder) for cell in chosen if cell.runtime != "torch")
-    return [shlex.join(["edgepress", "eval", folder, "--data", bench.data]) for folder in folders]
+    folders = dict.fromkeys(str(cell.folder) for cell in chosen if cell.runtime != EAGER)
+    return [shlex.join(["edgepress", "eval", folder, "--data", data]) for folder in folders]
 
 
 def _first(block: "list[Result]") -> "Result | None":

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,19 +52,16 @@ class Field:
 
 def look_up(what: tuple[str, ...], runs: Path) -> list[Given]:
     """Return what the words on the command line mean. Raises `ConfigError` with the names there are."""
-    found: list[Given] = []
-    for text in what:
-        folder, is_model = _folder(text, runs)
-        base = text.rpartition(":")[2] if folder is None else Path(text).absolute().name
-        if base == "bundle":
-            base = Path(text).absolute().parent.name
-        found.append(Given(text, _free(base.replace(" ", "_")[-40:], {one.name for one in found}), folder, is_model))
-    return found
+    from edgepress.cli.targets import numbered
+
+    meant = [(text, *_folder(text, runs)) for text in what]
+    names = numbered(_short_name(text, folder) for text, folder, _ in meant)
+    return [Given(text, name, folder, is_model) for name, (text, folder, is_model) in zip(names, meant, strict=True)]
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """Return `name`, with a number where it is taken: files are stored under it."""
-    return next(one for n in count(1) if (one := name if n == 1 else f"{name}-{n}") not in taken)
+def _short_name(text: str, folder: Path | None) -> str:
+    base = text.rpartition(":")[2] if folder is None else Path(text).absolute().name
+    return (Path(text).absolute().parent.name if base == "bundle" else base).replace(" ", "_")[-40:]
 
 
 def _folder(text: str, runs: Path) -> tuple[Path | None, bool]:

@@ -1,5 +1,7 @@
 """What `--data` means for a network that is there already: a name, a folder of images, or a name with its fields."""
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,6 +78,20 @@ def recorded_data(network: Path | None) -> dict[str, Any]:
     if not isinstance(found, Mapping):
         return {}
     return {name: {k: v for k, v in (fields or {}).items() if k not in UNCUT} for name, fields in found.items()}
+
+
+def spelled_out(given: str, network: Path | None) -> str:
+    """Return `given` so that it means the same splits for a file that is in no recorded run: with the fields of the run
+    that `network` is a stage of, where `given` names its data and they are not the defaults."""
+    from edgepress.data.base import datasets
+
+    recorded = recorded_data(network)
+    if not _same(given, recorded):
+        return given
+    [(name, fields)] = recorded.items()
+    defaults = {field.name: field.default for field in dataclasses.fields(datasets.get(name))}
+    changed = {key: value for key, value in fields.items() if value not in (defaults.get(key), [])}
+    return json.dumps({name: changed}) if changed else given
 
 
 def _loaded(given: str, spec: "InputSpec", recorded: dict[str, Any]) -> "Data":

@@ -49,7 +49,7 @@ def command(
     """
     from edgepress.cli.app import message
     from edgepress.cli.progress import TerminalProgress
-    from edgepress.cli.targets import load_program
+    from edgepress.cli.targets import load_program, numbered
     from edgepress.core.errors import DataError
     from edgepress.runtime.pipeline import Pipeline
     from edgepress.runtime.video import is_video
@@ -57,7 +57,7 @@ def command(
     program, _ = load_program(bundle, runs)
     pipeline = Pipeline(program, windows=windows)
     answers: list[dict[str, Any]] = []
-    names = _names(images)
+    names = numbered(Path(image).stem for image in images)
     with TerminalProgress() as progress:
         for name, image in zip(names, progress.track(images, len(images), "images"), strict=True):
             try:
@@ -129,20 +129,6 @@ def _film(pipeline: "Pipeline", video: str, path: Path, frames: int, progress: "
         "size": list(reel.size),
         "frames_per_second": round(reel.frames / max(seconds, 1e-9), 1),
     }
-
-
-def _names(images: tuple[str, ...]) -> list[str]:
-    """Return the stems of the files, with a number where an earlier one has the same name."""
-    names: dict[str, int] = {}
-    for image in images:
-        stem = Path(image).stem
-        number, name = names.get(stem, 0), stem
-        while name in names:
-            number += 1
-            name = f"{stem}-{number + 1}"
-        names[stem] = number
-        names.setdefault(name, 0)
-    return list(names)
 
 
 def _show(answers: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -138,3 +139,16 @@ def folder_bytes(folder: Path) -> int:
             about = path.lstat()
             total += about.st_size if stat.S_ISREG(about.st_mode) else 0
     return total
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """Return `names`, each with a number behind it where an earlier one is called so: files are written under them."""
+    taken: dict[str, int] = {}
+    for name in names:
+        number, free = taken.get(name, 1), name
+        while free in taken:
+            number += 1
+            free = f"{name}-{number}"
+        taken[name] = number
+        taken.setdefault(free, 1)
+    return list(taken)

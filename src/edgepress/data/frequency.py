@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepress.data.base import Split
+from edgepress.data.base import Split, spread
 
 MOST_IMAGES = 2000
 MOST_DECODED = 300
@@ -74,7 +74,7 @@ class Frequencies:
 def frequencies(split: Split, classes: int) -> Frequencies:
     """Count the class maps of `split`, `(n, height, width)`; single labels `(n,)` are counted as pixels are."""
     count = min(len(split), MOST_IMAGES if split.resident else MOST_DECODED)
-    places = np.linspace(0, len(split) - 1, count).round().astype(np.int64) if count else np.empty(0, np.int64)
+    places = spread(split, count)
     pixels, images = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     void, per_image = 0, 0
     for start in range(0, count, _AT_ONCE):

@@ -1,14 +1,14 @@
 """Formats made from an ONNX file alone: so a bundle can change its engine on a machine without its network."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.core.artifact import Model, Program
-from edgepress.core.errors import EdgepressError, ParityError
+from edgepress.core.errors import EdgepressError
 from edgepress.core.registry import Registry
 from edgepress.export.formats import formats
 
@@ -57,7 +57,7 @@ def convert(program: Program, to: str, samples: NDArray[np.uint8]) -> Program:
     `samples` are real images, uint8 `(N, height, width, channels)`. Raises `EdgepressError` for other bundles,
     `ParityError` where the new file differs.
     """
-    from edgepress.export.parity import bounds_for, broken, compare
+    from edgepress.export.parity import bounds_for, proven
     from edgepress.runtime.predictor import EnginePredictor
 
     if program.runtime != "onnxruntime":
@@ -65,14 +65,8 @@ def convert(program: Program, to: str, samples: NDArray[np.uint8]) -> Program:
     conversion = conversions.get(to)
     converted = conversion.to(program)
     expected, got = EnginePredictor(program)(samples), EnginePredictor(converted)(samples)
-    parity = compare(program.signature.task, expected, got)
     bounds = bounds_for(program.precision, conversion.tolerance)
-    if wrong := broken(bounds, parity, program.signature.task, expected):
-        raise ParityError(
-            f"the {to} file does not compute what the ONNX file does, seen on {len(samples)} images: "
-            f"{'; '.join(wrong)}. Nothing was written"
-        )
-    return replace(converted, parity={**parity, "images": float(len(samples))})
+    return proven(converted, bounds, expected, got, f"the {to} file does not compute what the ONNX file does")
 
 
 def joined(precision: str, arithmetic: str) -> str:

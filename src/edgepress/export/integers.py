@@ -40,15 +40,19 @@ class Codes:
 
 @dataclass(frozen=True)
 class Sums:
-    """Numbers `whole * unit` that are not rounded yet; `floor` says that a ReLU follows."""
+    """Numbers `whole * unit` that are not rounded yet; `floor` says that a ReLU follows, `inside` that ONNX Runtime
+    rounds with the zero point inside, as it does where codes are multiplied with codes."""
 
     whole: Tensor
     unit: Tensor
     floor: bool = False
+    inside: bool = False
 
     def steps(self, scale: Tensor, zero: float) -> Tensor:
         """Return the numbers in steps of `scale`, to be rounded."""
         steps = self.whole.float() * (self.unit / scale)
+        if self.inside:
+            steps = (steps + zero).round() - zero
         return steps.clamp(min=0) if self.floor else steps
 
     def real(self) -> Tensor:
@@ -82,32 +86,12 @@ class Added:
         return total.clamp(min=0) if self.floor else total
 
 
-@dataclass(frozen=True)
-class Multiplied:
-    """The product of two numbers that is not rounded yet; `floor` says that a ReLU follows."""
-
-    one: Codes
-    other: Codes
-    floor: bool = False
-
-    def steps(self, scale: Tensor, zero: float) -> Tensor:
-        """Return the product in steps of `scale`, rounded as ONNX Runtime does: with the zero point inside, after the
-        product has been rounded to float32."""
-        total = self.one.codes * self.other.codes * (self.one.scale * self.other.scale / scale) + zero
-        return (total.clamp(min=zero) if self.floor else total).round() - zero
-
-    def real(self) -> Tensor:
-        """Return the numbers themselves."""
-        product = self.one.real() * self.other.real()
-        return product.clamp(min=0) if self.floor else product
-
-
 def _multiply_add(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """Return `x * y + z` in float32, rounded once."""
     return (x.double() * y.double() + z.double()).float()
 
 
-Unrounded = Sums | Added | Multiplied
+Unrounded = Sums | Added
 
 
 class Integers(fx.Interpreter):
@@ -186,10 +170,10 @@ def _add(x: Any, y: Any, **more: Any) -> Added | None:
     return Added(x, y)
 
 
-def _multiply(x: Any, y: Any) -> Multiplied | None:
+def _multiply(x: Any, y: Any) -> Sums | None:
     if not isinstance(x, Codes) or not isinstance(y, Codes) or x.scale.dim() or y.scale.dim():
         return None
-    return Multiplied(x, y)
+    return Sums(x.codes * y.codes, x.scale * y.scale, inside=True)
 
 
 def _relu(x: Any) -> Codes | Unrounded | None:

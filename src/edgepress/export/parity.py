@@ -62,13 +62,20 @@ def check(model: Model, program: Program, samples: NDArray[np.uint8], bounds: Bo
         raise ParityError(f"{model.builder.name} itself gives values that are not finite; nothing was written")
     if model.precision != "fp32":
         bounds = _beside_rounding(bounds, model, samples, expected)
-    parity = compare(model.signature.task, expected, got)
-    if wrong := broken(bounds, parity, model.signature.task, expected):
-        raise ParityError(
-            f"the exported {program.runtime} file does not compute what {model.builder.name} ({model.precision}) does, "
-            f"seen on {len(samples)} images: {'; '.join(wrong)}. Nothing was written"
-        )
-    return replace(program, parity={**parity, "images": float(len(samples))})
+    what = f"the exported {program.runtime} file does not compute what {model.builder.name} ({model.precision}) does"
+    return proven(program, bounds, expected, got, what)
+
+
+def proven(
+    program: Program, bounds: Bounds, expected: NDArray[np.float32], got: NDArray[np.float32], problem: str
+) -> Program:
+    """Return `program` with the `parity` of what it `got`; raise `ParityError`, which begins with the `problem`, where
+    that is out of `bounds`."""
+    task = program.signature.task
+    parity = compare(task, expected, got)
+    if wrong := _broken(bounds, parity, task, expected):
+        raise ParityError(f"{problem}, seen on {len(expected)} images: {'; '.join(wrong)}. Nothing was written")
+    return replace(program, parity={**parity, "images": float(len(expected))})
 
 
 def enough(signature: Signature, wanted: int) -> int:
@@ -78,7 +85,7 @@ def enough(signature: Signature, wanted: int) -> int:
     return max(1, min(wanted, MOST_NUMBERS // (pixels * len(signature.labels))))
 
 
-def broken(bounds: Bounds, parity: dict[str, float], task: str, expected: NDArray[np.float32]) -> list[str]:
+def _broken(bounds: Bounds, parity: dict[str, float], task: str, expected: NDArray[np.float32]) -> list[str]:
     """Return what of `bounds` the measured `parity` does not keep, in words."""
     found = [
         f"{name.replace('_', ' ')} {parity[name]:.4g}, at most {limit:.4g} is allowed"

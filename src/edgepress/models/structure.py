@@ -28,7 +28,7 @@ FORMAT = 1
 """Of `structure.json`; a file of a later format is refused."""
 
 MISFITS = (AttributeError, LookupError, TypeError, ValueError, RuntimeError)
-"""What Python and PyTorch raise where a structure is replayed that does not fit (`RecursionError` is the last)."""
+"""What Python and PyTorch raise where a structure is replayed that does not fit."""
 
 
 @dataclass(frozen=True)

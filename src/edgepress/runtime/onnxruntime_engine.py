@@ -25,7 +25,7 @@ _FLOAT32 = np.dtype(np.float32)
 
 NOT_EXACT = ("DoubleQDQPairsRemover",)
 """Optimizations that change what a file computes: this one leaves out a rounding that another follows, and an INT8
-NASNet then decides otherwise on one image in eighteen."""
+NASNet then decides otherwise on one image in twenty."""
 
 
 class OnnxRuntimeSession(Session):
