@@ -1,7 +1,7 @@
 """A whole network against what a chain of edits made of it, from one recipe: what the chain figures share.
 
 The recipe names the network `whole`, its exported file `whole-fp32`, and the last file `small`. Both files run on ONNX
-Runtime, and the whole network also in PyTorch, one image at a time on one thread, in an order drawn anew each round.
+Runtime, and the whole network also in PyTorch, one image at a time on one thread, in turns of ten calls.
 """
 
 import json

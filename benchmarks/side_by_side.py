@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import public_weights
-from benchmarks.base import Options
+from benchmarks.base import Options, one_core
 from edgepress.core.artifact import Model, Program, Signature
 from edgepress.core.inputs import InputSpec
+from edgepress.cost.clock import TURN, WARM
 from edgepress.data.base import Data
 from edgepress.measure.rows import Row
-from edgepress.measure.timing import pinned
 from edgepress.runtime.predictor import EnginePredictor
 from edgepress.runtime.preprocess import to_input
 
@@ -98,19 +98,21 @@ def call(program: Program, images: NDArray[np.uint8]) -> Callable[[], object]:
     return lambda: predictor.run(array)
 
 
-def in_turns(calls: Mapping[str, Callable[[], object]], rounds: int, warm: int = 20) -> dict[str, list[float]]:
-    """Return the milliseconds of `rounds` calls of each on one core, after `warm` untimed ones.
+def in_turns(calls: Mapping[str, Callable[[], object]], times: int) -> dict[str, list[float]]:
+    """Return the milliseconds of `times` calls of each on one core, in turns of ten behind three untimed ones.
 
-    The order is drawn anew in every round: in a fixed one, the same call would always find the caches that the largest
-    file has emptied.
+    Somebody who uses a network calls it again and again: call by call in turns, a small file would be told how long
+    it takes to fetch it anew into the caches that a large one has emptied (see `edgepress.cost.clock`). The order is
+    drawn anew in every round, so that none always follows the same other.
     """
-    names, times = list(calls), {name: list[float]() for name in calls}
+    names, found = list(calls), {name: list[float]() for name in calls}
     order = np.random.default_rng(0)
-    with pinned(1):
-        for number in range(rounds + warm):
+    with one_core():
+        for _ in range(-(-times // TURN)):
             for name in order.permutation(names).tolist():
-                begin = time.perf_counter()
-                calls[name]()
-                if number >= warm:
-                    times[name].append((time.perf_counter() - begin) * 1e3)
-    return times
+                for number in range(WARM + TURN):
+                    begin = time.perf_counter()
+                    calls[name]()
+                    if number >= WARM:
+                        found[name].append((time.perf_counter() - begin) * 1e3)
+    return found

@@ -7,15 +7,12 @@ takes 0.8 s an image and core to train. The speed-up is taken against the teache
 import statistics
 from dataclasses import replace
 
-import torch
-
 from benchmarks.base import Options
 from benchmarks.distilling import done, score
 from benchmarks.scenes import SCORES, as_file, in_torch, over_seeds, prepared
 from benchmarks.side_by_side import in_turns
 from edgepress.core.artifact import Model, Program
 from edgepress.measure.rows import Row
-from edgepress.measure.timing import pinned
 from edgepress.recipes.runner import Result
 
 NAMES = {"teacher": "unet-31m-teacher", "alone": "unet-1m-alone", "fp32": "unet-1m-kd", "int8": "unet-1m-int8"}
@@ -49,11 +46,7 @@ def _speed(result: Result, options: Options) -> list[Row]:
     teacher, program = (result.shelves[label].load() for label in ("teacher", "int8"))
     assert isinstance(teacher, Model) and isinstance(program, Program)
     calls = {"file": as_file(program), "teacher": in_torch(teacher)}
-    threads = torch.get_num_threads()
-    with pinned(1):
-        torch.set_num_threads(1)
-        times = in_turns(calls, 3 if options.quick else 30, warm=2)
-        torch.set_num_threads(threads)
+    times = in_turns(calls, 3 if options.quick else 30)
     about = {"n": len(times["file"]), "threads": 1, "batch": 1, "runtime": "onnxruntime", "precision": "w8a8"}
     ratio = statistics.median(a / b for a, b in zip(times["teacher"], times["file"], strict=True))
     return [
