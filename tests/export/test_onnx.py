@@ -13,6 +13,7 @@ from edgepress.export.formats import formats
 from edgepress.export.onnx import FILE, export_onnx, to_onnx
 from edgepress.export.parity import check
 from edgepress.models.predictor import TorchPredictor
+from edgepress.quantize.config import QuantizeConfig
 from edgepress.quantize.ptq import quantize
 from edgepress.runtime.predictor import EnginePredictor
 from quantize.nets import NETS, images, make, quantized
@@ -28,6 +29,7 @@ KERNELS = {
     },
     "PreActivation": {"QLinearConv": 4, "QLinearAdd": 1, "QLinearGlobalAveragePool": 1},
     "Concat": {"QLinearConv": 4, "QLinearConcat": 1},
+    "Pooled": {"QLinearConv": 2, "NhwcMaxPool": 1, "QLinearGlobalAveragePool": 1, "QGemm": 1},
     "Shuffle": {"QLinearConv": 2, "QLinearConcat": 1, "QLinearGlobalAveragePool": 1, "QGemm": 1},
     "Padded": {"QLinearConv": 1, "NhwcMaxPool": 1, "QLinearGlobalAveragePool": 1, "QGemm": 1},
     "Gelu": {"QLinearConv": 2, "QLinearGlobalAveragePool": 1, "QGemm": 1},
@@ -58,6 +60,17 @@ def test_integer_files_run_integer_kernels_and_agree(name: str, tmp_path: Path) 
     assert not FLOAT_KERNELS & set(found)
     assert program.parity["max_difference"] < 0.02 and program.parity["images"] == 24
     assert (program.precision, program.runtime) == ("w8a8", "onnxruntime")
+
+
+def test_behind_a_stem_in_float_the_pool_sees_floats(tmp_path: Path) -> None:
+    program = export_onnx(quantize(make("Pooled"), images(24), QuantizeConfig(bits={"stem.0": 32})), images(24))
+    kernels(program.files[FILE], tmp_path)
+    graph = onnx.load(tmp_path / "optimized.onnx").graph
+    sources = {name: node.op_type for node in graph.node for name in node.output}
+    pool = next(node for node in graph.node if node.op_type == "MaxPool")
+    assert sources[pool.input[0]] in ("Conv", "ReorderOutput")
+    assert [node.op_type for node in graph.node].count("QuantizeLinear") == 1
+    assert program.parity["max_difference"] < 0.02
 
 
 @pytest.mark.parametrize("name", ["Residual", "SqueezeExcite", "PreActivation"])

@@ -99,6 +99,17 @@ class Concat(nn.Module):
         return self.head(F.relu(self.up(torch.cat([F.interpolate(low, size=top.shape[2:]), top], 1))))
 
 
+class Pooled(nn.Module):
+    """A stem before a max-pool, as VGG and ResNet have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.head = conv(3, 8), conv(8, 8), Head(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.conv(F.max_pool2d(F.relu(self.stem(x)), 2))))
+
+
 class Shuffle(nn.Module):
     """Channel shuffle: split, reshape, transpose; and a pad of values that are not clamped at 0."""
 
@@ -149,7 +160,7 @@ class Gelu(nn.Module):
 
 
 NETS: dict[str, Callable[[], nn.Module]] = {
-    c.__name__: c for c in (Residual, SqueezeExcite, Silu, PreActivation, Concat, Shuffle, Padded, Flat, Gelu)
+    c.__name__: c for c in (Residual, SqueezeExcite, Silu, PreActivation, Concat, Pooled, Shuffle, Padded, Flat, Gelu)
 }
 
 

@@ -69,6 +69,15 @@ def test_a_layer_left_in_float_keeps_its_weights_and_its_input() -> None:
     assert result.precision == "w8-32a8" and "b.0: weights" in result.edits[-1]["in_float"]
 
 
+def test_a_stem_left_in_float_reads_the_image_and_is_rounded_behind_its_pool() -> None:
+    model = make("Pooled")
+    plain, stem = quantize(model, images(8)), quantize(model, images(8), QuantizeConfig(bits={"stem.0": 32}))
+    nodes = {site["node"]: site["quantizer"] for site in stem.edits[-1]["sites"]}
+    before = {site["node"] for site in plain.edits[-1]["sites"]}
+    assert before - set(nodes) == {"x", "stem_0_weight", "relu"}
+    assert nodes["max_pool2d"] == "max_pool2d"
+
+
 def test_layers_that_are_not_there_are_told_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match=r"no layer 'a\.1'; did you mean 'a\.0'"):
         quantize(make("Residual"), images(8), QuantizeConfig(bits={"a.1": 4}))

@@ -22,7 +22,7 @@ MOVING = {"MaxPool", "Reshape", "Flatten", "Transpose", "Slice", "Squeeze", "Uns
 
 def simplify(graph: ir.Graph) -> None:
     """Simplify a graph with QuantizeLinear and DequantizeLinear in place; what it computes stays the same."""
-    for step in (_resize_by_scales, _pool, _hard_sigmoid, _drop_clamps, _move_codes):
+    for step in (_resize_by_scales, _pool, _hard_sigmoid, _drop_clamps, _move_codes, _clamp_behind_pools):
         step(graph)
 
 
@@ -171,6 +171,27 @@ def _move_codes(graph: ir.Graph) -> None:
         graph.remove(quantize, safe=True)
         if not dequantize.outputs[0].uses() and not dequantize.outputs[0].is_graph_output():
             graph.remove(dequantize, safe=True)
+
+
+def _clamp_behind_pools(graph: ir.Graph) -> None:
+    """Write `MaxPool` of a `Relu` that is rounded next as `Relu` of the `MaxPool`, which is the same.
+
+    Without an operation between, ONNX Runtime moves the rounding before the pool: four times as many values, and codes
+    pooled in PyTorch's layout take eight times as long as floats.
+    """
+    for pool in nodes_of(graph, "MaxPool"):
+        relu = pool.inputs[0].producer() if pool.inputs[0] is not None else None
+        if relu is None or relu.op_type != "Relu" or only_reader(relu.outputs[0], "MaxPool") is None:
+            continue
+        if only_reader(pool.outputs[0], "QuantizeLinear") is None:
+            continue
+        pool.replace_input_with(0, relu.inputs[0])
+        graph.remove(relu, safe=True)
+        behind = ir.node("Relu", [pool.outputs[0]])
+        graph.insert_after(pool, behind)
+        ir.convenience.replace_all_uses_with(pool.outputs[0], behind.outputs[0])
+        behind.replace_input_with(0, pool.outputs[0])
+        behind.outputs[0].shape, behind.outputs[0].type = pool.outputs[0].shape, pool.outputs[0].type
 
 
 def _moves(node: ir.Node) -> bool:

@@ -7,10 +7,10 @@ from math import prod
 from torch import fx
 
 from edgepress.core.errors import ConfigError, suggest
-from edgepress.export.graph import parameter_of
+from edgepress.export.graph import aten, parameter_of
 from edgepress.quantize.bias import WITH_BIAS
 from edgepress.quantize.config import FLOAT_BITS
-from edgepress.quantize.place import Placement, Site
+from edgepress.quantize.place import Placement, Site, rule_of
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,12 @@ def assign(graph_module: fx.GraphModule, placement: Placement, bits: Mapping[str
         raise ConfigError([f"bits: there is no layer {name!r}{suggest(name, known)}" for name in unknown])
     width = {known[name].site.node: b for name, b in bits.items()}
     floating = {node for node, b in width.items() if b == FLOAT_BITS}
-    floating |= _inputs_of(graph_module, placement, floating)
-    sites = tuple(replace(s, bits=width.get(s.node, s.bits)) for s in placement.sites if s.node not in floating)
+    weights = {known[name].site.node for name in known}
+    dropped = floating | _inputs_of(graph_module, placement, floating)
+    sites = [replace(s, bits=width.get(s.node, s.bits)) for s in placement.sites if s.node not in dropped]
     names = tuple(f"{name}: weights" for name, b in bits.items() if b == FLOAT_BITS)
-    return replace(placement, sites=sites, in_float=(*placement.in_float, *names))
+    pools = _pools_behind(graph_module, weights & floating)
+    return replace(placement, sites=_after(sites, pools), in_float=(*placement.in_float, *names))
 
 
 def _inputs_of(graph_module: fx.GraphModule, placement: Placement, floating: set[str]) -> set[str]:
@@ -62,8 +64,40 @@ def _inputs_of(graph_module: fx.GraphModule, placement: Placement, floating: set
     sites = {site.node for site in placement.sites if shared.count(site.quantizer) == 1}
     found: set[str] = set()
     for node in graph_module.graph.nodes:
-        readers = [u for u in node.users if u.target in WITH_BIAS and u.args[0] is node]
-        alone = node.name in sites and bool(readers) and len(readers) == len(node.users)
-        if alone and all(isinstance(u.args[1], fx.Node) and u.args[1].name in floating for u in readers):
+        readers = _readers(node)
+        if node.name in sites and readers and all(_weight_of(u, node) in floating for u in readers):
             found.add(node.name)
     return found
+
+
+def _pools_behind(graph_module: fx.GraphModule, floating: set[str]) -> dict[str, str]:
+    """Return, for each value that a layer in float gives to one max-pool alone, the name of that pool.
+
+    The maximum of rounded values is the rounded maximum: rounding may wait for it. Behind it there is less to round,
+    and ONNX Runtime pools codes in PyTorch's layout eight times as slowly as floats (32 x 32 x 32: 0.14 ms).
+    """
+    found: dict[str, str] = {}
+    for node in graph_module.graph.nodes:
+        readers = _readers(node)
+        source = node.args[0] if rule_of(node).kind == "clamp" and len(_readers(node.args[0])) == 1 else node
+        in_float = source.target in WITH_BIAS and _weight_of(source, source.args[0]) in floating
+        if in_float and len(readers) == 1 and readers[0].target is aten.max_pool2d.default:
+            found[node.name] = readers[0].name
+    return found
+
+
+def _after(sites: list[Site], pools: dict[str, str]) -> tuple[Site, ...]:
+    """Return `sites` with those of the values in `pools` moved behind the pool, whose codes are the same."""
+    moved = {s.quantizer: pools[s.node] for s in sites if s.node in pools and not s.only}
+    return tuple(replace(s, quantizer=moved.get(s.quantizer, s.quantizer)) for s in sites if s.node not in pools)
+
+
+def _readers(node: fx.Node) -> list[fx.Node]:
+    """Return who reads values of `node`: who only asks for its size does not."""
+    return [user for user in node.users if user.target is not aten.sym_size.int]
+
+
+def _weight_of(node: fx.Node, value: object) -> str | None:
+    """Return the name of the weight by which `node` multiplies `value`, if it does."""
+    weight = node.args[1] if node.target in WITH_BIAS and node.args[0] is value else None
+    return weight.name if isinstance(weight, fx.Node) else None
