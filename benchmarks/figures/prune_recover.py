@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.accuracy import TEACHER, public_weights, value
 from benchmarks.base import Options
-from benchmarks.chains import file_ms, run_recipe
+from benchmarks.chains import run_recipe
 from benchmarks.side_by_side import call, in_turns
 from edgepress.measure.rows import Row
 from edgepress.recipes.store import BUNDLE
@@ -21,7 +21,6 @@ from edgepress.runtime.bundle import read_bundle
 PARTS = "files"
 """What `--parts` chooses among."""
 
-FACTOR = 2.0
 OURS, PEER = "resnet56-2.57x-macs", "torch-pruning-resnet56-2.57x-macs"
 NETWORKS = {"resnet56-2x-time": "time", OURS: "macs", PEER: "peer"}
 """The network that each file was exported from, in the order of the recipe."""
@@ -32,11 +31,7 @@ def measure(options: Options) -> list[Row]:
     `gain_over_peer` in points and `speedup_over_peer`."""
     checkpoint, files = public_weights(TEACHER), options.wanted(list(NETWORKS))
     peer = json.dumps({"macs": 48829000, "checkpoint": str(checkpoint)})
-    sets = [
-        f"peer-cut.arguments={peer}",
-        f"time-cut.budget={{latency_ms: {file_ms(options, 'cifar_resnet56') / FACTOR:.4f}}}",
-    ]
-    result = run_recipe(options, "resnet56-pruned", (), sets, until=files[-1])
+    result = run_recipe(options, "resnet56-pruned", (), [f"peer-cut.arguments={peer}"], until=files[-1])
     programs = {name: read_bundle(result.shelves[name].folder / BUNDLE) for name in ("whole", *files)}
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     times = in_turns({name: call(program, image) for name, program in programs.items()}, 30 if options.quick else 400)

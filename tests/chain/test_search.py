@@ -76,6 +76,7 @@ def test_a_proxy_trains_nothing(score: str, tmp_path: Path, monkeypatch: pytest.
         ({"space": {"width": []}}, "'width' has no values"),
         ({"budget": {"parms": 5}}, "did you mean 'params'"),
         ({"budget": {}}, "give at least one limit"),
+        ({"budget": {"speedup": 2.0}}, "give latency_ms in place of speedup"),
         ({"trials": 0}, "at least 1"),
         ({"model": "cifar_resnet8"}, "are in 'models'"),
         ({"score": "guess"}, "synflow"),

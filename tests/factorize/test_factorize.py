@@ -256,9 +256,12 @@ def test_a_layer_that_factors_would_slow_down_stays_whole(monkeypatch: pytest.Mo
     monkeypatch.setattr(room, "measured", fake)
     monkeypatch.setattr(room.Yardstick, "of", lambda found, *rest: room.Yardstick(b"", fake(found)))
     full = fake(module)
+    whole = copy.deepcopy(module)
     report = factorize_(module, signature(16), budget=Budget(latency_ms=full - 8))
     assert report.after["latency_ms"] <= (full - 8) * 1.01
     assert "slower" in report.whole["1"] and set(report.changes) <= {"3", "6"}
+    again = factorize_(copy.deepcopy(whole), signature(16), budget=Budget(speedup=full / (full - 8)))
+    assert again.changes == report.changes and again.after == report.after
     with pytest.raises(ImpossibleBudgetError, match="closest reachable"):
         factorize_(module, signature(16), budget=Budget(latency_ms=5.0))
 

@@ -1,6 +1,7 @@
 """Pruning under a budget: met as measured, saved and loaded bit for bit, quantized and exported; bad input is named."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,19 @@ def test_several_limits_hold_at_once() -> None:
     budget = Budget(params=int(measured(model, "params") * 0.7), macs=int(measured(model, "macs") * 0.5))
     pruned, _ = prune(model, budget, L1)
     assert measured(pruned, "params") <= budget.params and measured(pruned, "macs") <= budget.macs
+
+
+def test_a_speedup_is_that_over_the_network_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    def clock(files: Sequence[bytes], *rest: object) -> list[float]:
+        return [len(data) / 1000 for data in files]
+
+    monkeypatch.setattr("edgepress.cost.measure.time_files", clock)
+    monkeypatch.setattr("edgepress.cost.measure.time_file", lambda data, *rest: clock([data])[0])
+    model = small("branches")
+    full = measured(model, "bytes")
+    pruned, report = prune(model, Budget(speedup=1.25), L1)
+    assert report.before == {"latency_ms": full / 1000} and report.asked == {"latency_ms": full / 1000 / 1.25}
+    assert measured(pruned, "bytes") <= full / 1.25 * 1.01
 
 
 def test_a_part_of_the_way_and_nothing_to_do() -> None:

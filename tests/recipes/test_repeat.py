@@ -50,6 +50,21 @@ def test_what_is_given_is_left_alone_and_factorize_takes_part() -> None:
     assert (found.step("p-1").input, found.step("p").input) == ("whole", "sparsify-1")
 
 
+def test_of_a_speedup_each_round_gets_what_is_left() -> None:
+    thin = {"prune": {"name": "thin", "budget": {"speedup": 4.0, "macs": 9000}}}
+    found = parse_recipe(recipe(3, thin))
+    taken, left = [1.0], []
+    for name in ("thin-1", "thin-2", "thin"):
+        stage = found.step(name).stage
+        left.append(stage.budget["speedup"])
+        full = taken[-1]
+        taken.append(full + (full / left[-1] - full) * stage.fraction)
+    assert taken == pytest.approx([1, 3 / 4, 2 / 4, 1 / 4])  # equal parts of the milliseconds
+    assert left[0] == 4.0 and found.step("thin").stage.budget["macs"] == 9000
+    given = {"prune": {"name": "p", "budget": {"speedup": 4.0}, "fraction": 1.0}}
+    assert [parse_recipe(recipe(2, given)).step(n).stage.budget["speedup"] for n in ("p-1", "p")] == [4.0, 4.0]
+
+
 def test_every_step_is_kept_and_the_sizes_fall_evenly(tmp_path: Path) -> None:
     factors = {"factorize": {"name": "factors", "budget": {"params": 7000}, "images": 16, "repair": 0}}
     wanted = parse_recipe(recipe(2, PRUNE, TRAIN, factors))

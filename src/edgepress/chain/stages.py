@@ -140,7 +140,10 @@ class Search(Fitting):
             if getattr(self, name) < least:
                 wrong.append(f"field {name!r} must be at least {least}, got {getattr(self, name)}")
         try:
-            wrong += parse(Budget, self.budget, "field 'budget'").problems()
+            budget = parse(Budget, self.budget, "field 'budget'")
+            wrong += budget.problems()
+            if budget.speedup is not None:
+                wrong.append("field 'budget': a search starts from no network, so give latency_ms in place of speedup")
         except ConfigError as error:
             wrong += error.problems
         return wrong

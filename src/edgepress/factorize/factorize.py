@@ -99,8 +99,8 @@ def factorize_(
 def check_(module: nn.Module, config: FactorizeConfig, budget: Budget | None) -> None:
     """Raise the error for what forbids factorizing: settings, weights that are not finite, quantizers."""
     problems = [*config.problems(budget is not None), *(budget.problems() if budget else [])]
-    if budget and len(budget.limits) > 1:
-        problems.append(f"budget: give one limit, got {', '.join(budget.limits)}")
+    if budget and len(budget.given) > 1:
+        problems.append(f"budget: give one limit, got {', '.join(budget.given)}")
     if problems:
         raise ConfigError([f"factorize: {problem}" for problem in problems])
     bad = [n for n, t in module.state_dict().items() if t.is_floating_point() and not t.isfinite().all()]
@@ -130,7 +130,7 @@ class _Work:
         self.layers = [fitting(site, config) for site in sites]
         self.images = None if images is None or not len(images) else to_tensor(self.module, images, signature)
         self.budget, self.table = budget, None
-        if budget and budget.latency_ms:
+        if budget and "latency_ms" in budget.given:
             self.table = LatencyTable(budget, cache / "layer-times" if cache else None)
         self.decomposed: dict[tuple[str, str, tuple[int, ...]], tuple[Factored, float]] = {}
 
@@ -157,8 +157,9 @@ class _Work:
     def search(self) -> tuple[Report, dict[str, Factored]]:
         """Return what meets the budget, measured on the factorized network."""
         assert self.budget is not None
-        [kind] = self.budget.limits
+        [kind] = self.budget.given
         beside = Yardstick.of(self.module, self.signature, self.budget) if kind == "latency_ms" else None
+        self.budget = self.budget.from_time(beside.ms) if beside else self.budget
         full = beside.ms if beside else measured(self.module, self.signature, kind, self.budget)
         budget = self.budget.toward({kind: full}, self.config.fraction)
         limit = budget.limits[kind]

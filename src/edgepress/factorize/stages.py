@@ -17,7 +17,7 @@ from edgepress.factorize.config import ConvMethod, FactorizeConfig, LinearMethod
 class Factorize(Stage):
     """Put chains of thinner layers in the place of linear layers and convolutions, without training.
 
-    `budget` holds one limit of `cost.budget.Budget`, as in `{macs: 20000000}` or `{latency_ms: 2.0}`; without one the
+    `budget` holds one limit of `cost.budget.Budget`, as in `{macs: 20000000}` or `{speedup: 2.0}`; without one the
     ranks follow `rank` (energy, vbmf, share). The other fields are those of `factorize.config.FactorizeConfig`. To
     `images` of the train split the last factor of each layer is fitted (0: by the weights alone); the statistics of
     batch norms are moved by what `repair` images show of the change (0: left as they are). A layer whose factors would
@@ -50,8 +50,8 @@ class Factorize(Stage):
             try:
                 budget = parse(Budget, self.budget, "field 'budget'")
                 problems += budget.problems()
-                if len(budget.limits) > 1:
-                    problems.append(f"field 'budget': give one limit, got {', '.join(budget.limits)}")
+                if len(budget.given) > 1:
+                    problems.append(f"field 'budget': give one limit, got {', '.join(budget.given)}")
             except ConfigError as error:
                 problems += error.problems
         problems += [f"{n}: 0 or more, got {getattr(self, n)}" for n in ("images", "repair") if getattr(self, n) < 0]

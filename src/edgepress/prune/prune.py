@@ -41,8 +41,10 @@ NOISE = 1.01
 
 @dataclass(frozen=True)
 class Report:
-    """What pruning did: costs measured before and after, widths by layer, blocks dropped, what was left and why."""
+    """What pruning did: limits asked for, costs measured before and after, widths by layer, blocks dropped, what was
+    left and why."""
 
+    asked: dict[str, float]
     before: dict[str, float]
     after: dict[str, float]
     promised: dict[str, float]
@@ -103,7 +105,7 @@ def prune_(
     config = config or PruneConfig()
     check_(module, signature, budget, config)
     work = _Work(module, signature, budget, config, cache, say)
-    if all(work.before[kind] <= limit for kind, limit in budget.limits.items()):
+    if all(work.before[kind] <= limit for kind, limit in work.asked.items()):
         return work.report(Plan(tuple(work.model.none)), work.before, work.before, 0)
     losses = work.losses(images, targets, seed)
     plan, after, promised, attempts = work.search(losses)
@@ -150,8 +152,9 @@ class _Work:
             reasons = "; ".join(f"{path}: {why}" for path, why in list(self.fixed.items())[:6]) or "it has no layers"
             raise EdgepressError(f"nothing in this {type(module).__name__} can be pruned: {reasons}")
         self.model = CostModel(self.module, signature, self.sites, blocks)
-        self.budget = budget
-        self.beside = Yardstick.of(self.module, signature, budget) if budget.latency_ms else None
+        self.beside = Yardstick.of(self.module, signature, budget) if "latency_ms" in budget.given else None
+        budget = budget.from_time(self.beside.ms) if self.beside else budget
+        self.budget, self.asked = budget, budget.limits
         known = {"latency_ms": self.beside.ms} if self.beside else {}
         self.before = {kind: known.get(kind) or self.measure(self.module, kind) for kind in budget.limits}
         self.table = LatencyTable(budget, cache / "layer-times" if cache else None) if budget.latency_ms else None
@@ -253,7 +256,9 @@ class _Work:
         }
         dropped = tuple(self.model.blocks[number].path for number in sorted(plan.dropped))
         measured = {"layers_timed": self.table.measured} if self.table else {}
-        return Report(self.before, after, promised, widths, dropped, self.fixed, self.multiple, attempts, measured)
+        return Report(
+            self.asked, self.before, after, promised, widths, dropped, self.fixed, self.multiple, attempts, measured
+        )
 
 
 def cut_(module: nn.Module, signature: Signature, work: _Work, plan: Plan) -> None:

@@ -69,7 +69,7 @@ class Prune(Stage):
         result, report = prune(artifact, budget, self.config, images, targets, repair, ctx.cache, ctx.seed)
         ctx.notes.update(summary(report))
         words = [
-            f"{k} {report.before[k]:.5g} -> {report.after[k]:.5g} (asked {v:.5g})" for k, v in budget.limits.items()
+            f"{k} {report.before[k]:.5g} -> {report.after[k]:.5g} (asked {v:.5g})" for k, v in report.asked.items()
         ]
         ctx.progress.say(f"{'; '.join(words)}; {len(report.widths)} widths, {len(report.dropped)} blocks gone")
         if report.fixed:
@@ -141,7 +141,7 @@ class FastNas(Stage):
         try:
             budget = parse(Budget, self.budget, "field 'budget'")
             problems += budget.problems()
-            other = [name for name in budget.limits if name not in ("macs", "params")]
+            other = [name for name in budget.given if name not in ("macs", "params")]
             if other:
                 problems.append(f"field 'budget': FastNAS knows macs and params, not {', '.join(other)}; take `prune`")
         except ConfigError as error:

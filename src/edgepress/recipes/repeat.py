@@ -9,8 +9,9 @@ keeps the result of every step, as of any other stage, and goes on where it was 
 
 becomes `thinner-1`, `student-1`, `thinner-2`, `student-2`, `thinner`, `student`: the last round has the plain names.
 Where a stage has a schedule, it is filled in: of `fraction` each round takes an equal part of the way to the budget
-(1/3, then 1/2 of what is left, then all of it: for `prune` and `factorize`), and `step` of `steps` counts (for
-`sparsify`, with `keep_zeros: true` in the training behind it). What is given is left alone.
+(1/3, then 1/2 of what is left, then all of it: for `prune` and `factorize`, whose `speedup` becomes what is left of
+it), and `step` of `steps` counts (for `sparsify`, with `keep_zeros: true` in the training behind it). What is given is
+left alone.
 """
 
 from collections.abc import Mapping
@@ -78,8 +79,17 @@ def _entry(entry: Any, round_: int, times: int, first: bool) -> dict[str, Any]:
     if first and round_ > 1:
         fields.pop("input", None)  # the first round starts there, the others go on
     own = field_names(stages.get(kind)) if kind in stages else []
-    if "fraction" in own and "budget" in fields:
-        fields.setdefault("fraction", 1 / (times - round_ + 1))
+    if "fraction" in own and "budget" in fields and "fraction" not in fields:
+        fields |= {"fraction": 1 / (times - round_ + 1), "budget": _left(fields["budget"], round_, times)}
     if {"step", "steps"} <= set(own) and not {"step", "steps"} & set(fields):
         fields |= {"step": round_, "steps": times}
     return {str(kind): fields}
+
+
+def _left(budget: Any, round_: int, times: int) -> Any:
+    """Return `budget` with the part of a `speedup` that is left for the rounds from this one on: the rounds before have
+    each taken an equal part of the milliseconds."""
+    if not isinstance(budget, Mapping) or not isinstance(budget.get("speedup"), int | float):
+        return budget
+    speedup = budget["speedup"]
+    return {**budget, "speedup": speedup * (1 - (1 - 1 / speedup) * (round_ - 1) / times)} if speedup > 1 else budget
