@@ -108,7 +108,7 @@ class Search(Fitting):
     It chooses among networks (`models`) and values of their arguments (`space`), as in `models: [cifar_resnet8,
     cifar_resnet20], space: {width: [8, 12, 16]}`; any name that `train` takes will do, and the network `resized` makes
     the resolution an argument, as `kernel` of MobileNetV3 and EfficientNet is the kernel. `budget` holds the limits of
-    `cost.budget.Budget`; what is above it is not looked at further. Of `trials` candidates the score is that of the
+    `cost.budget.Budget`; what is above it is not looked at further. `trials` candidates within it are scored: on the
     validation split after `epochs` of training, with the fields of `train`, or without any training a proxy:
     "synflow" or "naswot" (on `images` images). The best score wins; where scores are equal, the lower cost.
 
@@ -116,6 +116,7 @@ class Search(Fitting):
     stopped goes on with the next one.
     """
 
+    version: ClassVar[int] = 2  # 1 counted candidates above the budget as trials
     takes: ClassVar[str] = "nothing"
 
     models: tuple[str, ...]

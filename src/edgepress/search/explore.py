@@ -1,6 +1,7 @@
 """The search itself: which candidates are looked at, in which order; what they cost and how good they are.
 
-Costs are cheap and asked first: a candidate above the budget is never scored. Where all combinations fit into the
+Costs are cheap and asked first: a candidate above the budget is never scored, and is none of the number of trials that
+was asked for. Where all combinations fit into the
 number of trials, all are tried; else optuna's tree-structured Parzen estimator proposes them (Bergstra et al. 2011;
 with two objectives, score and cost, and the budget as a constraint: Ozaki et al. 2020).
 
@@ -21,6 +22,8 @@ from edgepress.search.space import Candidate, Space
 
 STARTUP = 8
 """Random trials before anything is learned from them."""
+LOOKS = 10
+"""Candidates weighed for each that is to be scored, where most are above the budget."""
 REFUSALS = 20
 """Proposals seen before that are thrown away before an unseen candidate is drawn at random."""
 
@@ -46,14 +49,15 @@ def explore(
     known: Sequence[Trial] = (),
     keep: Callable[[list[Trial]], None] = lambda trials: None,
 ) -> list[Trial]:
-    """Return `trials` trials (or all combinations, where they are fewer), those already `known` first.
+    """Return the trials, those already `known` first, until `trials` of them have a score or there is no more to try.
 
     `weigh` gives the costs of a candidate, at least those in `limits`; `judge` its score. `keep` is called with the
     list after each trial. Raises `ImpossibleBudgetError` where none is within the limits.
     """
     found = list(known)
     everything = list(space) if len(space) <= trials else []
-    while len(found) < min(trials, len(space)):
+    most = min(LOOKS * trials, len(space))
+    while len(found) < most and sum(trial.score is not None for trial in found) < trials:
         candidate = everything[len(found)] if everything else _propose(space, limits, found, seed)
         costs = weigh(candidate)
         within = all(costs[kind] <= limit for kind, limit in limits.items())
