@@ -4,7 +4,6 @@ The recipe names the network `whole`, its exported file `whole-fp32`, and the la
 Runtime, and the whole network also in PyTorch, one image at a time on one thread, in turns of ten calls.
 """
 
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,37 +11,17 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.accuracy import TEACHER, public_weights, value
-from benchmarks.base import RECIPES, Options, one_core
+from benchmarks.base import RECIPES, Options
 from benchmarks.job import patiently, recipe
 from benchmarks.side_by_side import call, in_turns
-from edgepress.core.artifact import Model, Program, Signature
-from edgepress.core.files import write_json
-from edgepress.core.inputs import InputSpec
-from edgepress.cost.clock import export_file, time_file
+from edgepress.core.artifact import Model, Program
 from edgepress.measure.rows import Row
-from edgepress.models.build import new_model
 from edgepress.recipes.runner import Options as RunOptions
 from edgepress.recipes.runner import Result
 from edgepress.recipes.store import BUNDLE
 from edgepress.runtime.bundle import read_bundle
 
 WHOLE, SMALL = "whole-fp32", "small"
-
-
-def file_ms(options: Options, network: str) -> float:
-    """Return the milliseconds of the FP32 file of a network for CIFAR-10: ONNX Runtime, one thread, one image.
-
-    Widths decide a time, not values. It is measured once and kept: a budget that moved would cut anew.
-    """
-    known = options.work / "file-ms.json"
-    found: dict[str, float] = json.loads(known.read_text()) if known.exists() else {}
-    if network not in found:
-        signature = Signature("classification", InputSpec(32, 32), tuple("abcdefghij"))
-        with one_core():
-            file = export_file(new_model(network, signature, {}, 0).module, signature)
-            found[network] = time_file(file, signature, "onnxruntime", 1, 1)
-        write_json(known, found)
-    return found[network]
 
 
 def run_recipe(
