@@ -76,6 +76,8 @@ def test_a_stem_left_in_float_reads_the_image_and_is_rounded_behind_its_pool() -
     before = {site["node"] for site in plain.edits[-1]["sites"]}
     assert before - set(nodes) == {"x", "stem_0_weight", "relu"}
     assert nodes["max_pool2d"] == "max_pool2d"
+    both = quantize(model, images(8), QuantizeConfig(bits={"stem.0": 32, "conv.0": 32}))
+    assert "max_pool2d" not in {site["node"] for site in both.edits[-1]["sites"]}
 
 
 def test_layers_that_are_not_there_are_told_with_the_nearest_name() -> None:

@@ -1,6 +1,6 @@
 """Bit widths layer by layer: what each layer is called, what it may have, what it then weighs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -50,18 +50,19 @@ def assign(graph_module: fx.GraphModule, placement: Placement, bits: Mapping[str
         raise ConfigError([f"bits: there is no layer {name!r}{suggest(name, known)}" for name in unknown])
     width = {known[name].site.node: b for name, b in bits.items()}
     floating = {node for node, b in width.items() if b == FLOAT_BITS}
-    weights = {known[name].site.node for name in known}
-    dropped = floating | _inputs_of(graph_module, placement, floating)
-    sites = [replace(s, bits=width.get(s.node, s.bits)) for s in placement.sites if s.node not in dropped]
+    integers = [replace(s, bits=width.get(s.node, s.bits)) for s in placement.sites if s.node not in floating]
+    sites = _after(integers, _pools_behind(graph_module, floating))
+    inputs = _inputs_of(graph_module, sites, floating)
     names = tuple(f"{name}: weights" for name, b in bits.items() if b == FLOAT_BITS)
-    pools = _pools_behind(graph_module, weights & floating)
-    return replace(placement, sites=_after(sites, pools), in_float=(*placement.in_float, *names))
+    return replace(
+        placement, sites=tuple(s for s in sites if s.node not in inputs), in_float=(*placement.in_float, *names)
+    )
 
 
-def _inputs_of(graph_module: fx.GraphModule, placement: Placement, floating: set[str]) -> set[str]:
+def _inputs_of(graph_module: fx.GraphModule, placed: Sequence[Site], floating: set[str]) -> set[str]:
     """Return the sites of values that only layers in float read and that no other site shares."""
-    shared = [site.quantizer for site in placement.sites]
-    sites = {site.node for site in placement.sites if shared.count(site.quantizer) == 1}
+    shared = [site.quantizer for site in placed]
+    sites = {site.node for site in placed if shared.count(site.quantizer) == 1}
     found: set[str] = set()
     for node in graph_module.graph.nodes:
         readers = _readers(node)
