@@ -29,9 +29,7 @@ class Quantize(Stage):
     file loses no more than that against the floating-point one on `validate` images of the validation split (0: all).
     """
 
-    version: ClassVar[int] = (
-        4  # 3 rounded what layers left in float read, 2 folded batch norms of shared weights wrongly
-    )
+    version: ClassVar[int] = 4  # 3 rounded what layers left in float read
 
     weights: int = 8
     activations: int = 8

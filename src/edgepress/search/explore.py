@@ -1,9 +1,9 @@
 """The search itself: which candidates are looked at, in which order; what they cost and how good they are.
 
 Costs are cheap and asked first: a candidate above the budget is never scored, and is none of the number of trials that
-was asked for. Where all combinations fit into the
-number of trials, all are tried; else optuna's tree-structured Parzen estimator proposes them (Bergstra et al. 2011;
-with two objectives, score and cost, and the budget as a constraint: Ozaki et al. 2020).
+was asked for. Where all combinations fit into that number, all are tried; else optuna's tree-structured Parzen
+estimator proposes them (Bergstra et al. 2011; with two objectives, score and cost, and the budget as a constraint:
+Ozaki et al. 2020).
 
 What is proposed is a function of the seed and of the trials so far. So a list of trials is the whole state, and a
 search that was stopped goes on as if it had not been, without a database.
