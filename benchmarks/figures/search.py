@@ -44,12 +44,17 @@ def measure(options: Options) -> list[Row]:
     ]
     rows.append(replace(scores[0], metric="gain", value=scores[0].value - scores[1].value, unit="points"))
     for number, trial in enumerate(notes["front"], 1):
-        name = f"search-front-{number}-{trial['candidate']['model']}-{trial['candidate']['arguments']['width']}"
+        name = f"search-front-{number}-{_shape(trial['candidate']['arguments'])}"
         rows += [
             options.row(name, "score", trial["score"], "%", "higher", split="val", runtime="torch"),
             options.row(name, notes["cost"], trial["costs"][notes["cost"]], "ms", "lower", **about),
         ]
     return rows
+
+
+def _shape(arguments: dict[str, list[int]]) -> str:
+    """Return the blocks and channels of the stages in a word: `0-1-2x16-32-64`."""
+    return "x".join("-".join(map(str, arguments[name])) for name in ("blocks", "widths"))
 
 
 def _file_ms(options: Options, network: str) -> float:

@@ -154,6 +154,10 @@ def test_published_weights_are_kept_and_the_ends_exchanged(sign, monkeypatch) ->
         ("cifar_resnet8", {"width": 8.5}, "argument 'width': input should be a valid integer, got 8.5"),
         ("cifar_resnet8", {"width": "16"}, "argument 'width': input should be a valid integer, got '16'"),
         ("vgg8", {"width": -4}, "at least 1"),
+        ("cifar_resnet", {"blocks": [1, 0, 1]}, "the second and the third at least 1, got \\[1, 0, 1\\]"),
+        ("cifar_resnet", {"blocks": [1, 1]}, "blocks must be three numbers"),
+        ("cifar_resnet", {"widths": [16, 0, 64]}, "widths must be three numbers of at least 1"),
+        ("cifar_resnet", {"widths": [16, 32, 16], "shortcut": "A"}, "must not fall"),
     ],
 )
 def test_arguments_of_our_own_networks_are_checked(name, arguments, message, sign) -> None:

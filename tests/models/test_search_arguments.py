@@ -39,6 +39,17 @@ def test_a_smaller_image_costs_less_and_is_what_the_network_sees() -> None:
     assert torch.allclose(same(given), same.get_submodule("net")(given), atol=1e-6)
 
 
+def test_stages_of_a_resnet_one_by_one() -> None:
+    by_hand = new_model("cifar_resnet8", SIGNATURE, {}, 0).module.state_dict()
+    as_it_stands = new_model("cifar_resnet", SIGNATURE, {}, 0).module.state_dict()
+    assert as_it_stands.keys() == by_hand.keys()
+    assert all(torch.equal(as_it_stands[name], by_hand[name]) for name in by_hand)
+    module = new_model("cifar_resnet", SIGNATURE, {"blocks": [0, 1, 3], "widths": [8, 24, 16]}, 0).module
+    depths = [len(list(module.get_submodule(f"layer{stage}").children())) for stage in (1, 2, 3)]
+    assert depths == [0, 1, 3]
+    assert module.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

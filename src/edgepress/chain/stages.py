@@ -106,11 +106,11 @@ class Search(Fitting):
     """Look for the best student within a budget, and give it on untrained: the next `train` or `distill` trains it.
 
     It chooses among networks (`models`) and values of their arguments (`space`), as in `models: [cifar_resnet8,
-    cifar_resnet20], space: {width: [8, 12, 16]}`; any name that `train` takes will do, and the network `resized` makes
-    the resolution an argument, as `kernel` of MobileNetV3 and EfficientNet is the kernel. `budget` holds the limits of
-    `cost.budget.Budget`; what is above it is not looked at further. `trials` candidates within it are scored: on the
-    validation split after `epochs` of training, with the fields of `train`, or without any training a proxy:
-    "synflow" or "naswot" (on `images` images). The best score wins; where scores are equal, the lower cost.
+    cifar_resnet20], space: {width: [8, 12, 16]}`; any name that `train` takes will do. `cifar_resnet` has blocks and
+    channels of each stage as arguments, `resized` the resolution, MobileNetV3 and EfficientNet the `kernel`. `budget`
+    holds the limits of `cost.budget.Budget`; what is above it is not looked at further. `trials` candidates within it
+    are scored: on the validation split after `epochs` of training, with the fields of `train`, or without any training
+    a proxy: "synflow" or "naswot" (on `images` images). The best score wins; where scores are equal, the lower cost.
 
     All trials and the Pareto front of score and cost are in the notes. Every trial is kept at once: a search that was
     stopped goes on with the next one.

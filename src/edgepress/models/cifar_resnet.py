@@ -4,11 +4,13 @@ The layout and the names of the weights are those of the widely used public CIFA
 (strictly, once the prefix `module.` is stripped).
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgepress.core.errors import ConfigError
 from edgepress.models.base import model
 
 Shortcut = Literal["A", "B"]
@@ -56,22 +58,26 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """A 3x3 stem, three stages of `blocks` basic blocks each (widths 1x, 2x, 4x), global average pooling, one layer.
+    """A 3x3 stem of `widths[0]` channels, stages of so many basic `blocks` and channels, global average pooling, one
+    layer. Every stage but the first halves the image.
 
     `shortcut` "A" is the paper's choice for CIFAR (no weights); "B" is a 1x1 convolution with a bias and without
     batch normalization, as in MLPerf Tiny's ResNet-8.
     """
 
-    def __init__(self, blocks: int, width: int, classes: int, channels: int, shortcut: Shortcut) -> None:
+    def __init__(
+        self, blocks: Sequence[int], widths: Sequence[int], classes: int, channels: int, shortcut: Shortcut
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        first, second, third = widths
+        self.conv1 = nn.Conv2d(channels, first, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
         self.relu = nn.ReLU()
-        self.layer1 = _stage(width, width, blocks, 1, shortcut)
-        self.layer2 = _stage(width, 2 * width, blocks, 2, shortcut)
-        self.layer3 = _stage(2 * width, 4 * width, blocks, 2, shortcut)
+        self.layer1 = _stage(first, first, blocks[0], 1, shortcut)
+        self.layer2 = _stage(first, second, blocks[1], 2, shortcut)
+        self.layer3 = _stage(second, third, blocks[2], 2, shortcut)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.linear = nn.Linear(4 * width, classes)
+        self.linear = nn.Linear(third, classes)
         for part in self.modules():
             if isinstance(part, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(part.weight)
@@ -84,8 +90,32 @@ class CifarResNet(nn.Module):
 
 
 def _stage(inputs: int, outputs: int, blocks: int, stride: int, shortcut: Shortcut) -> nn.Sequential:
-    first = BasicBlock(inputs, outputs, stride, shortcut)
-    return nn.Sequential(first, *(BasicBlock(outputs, outputs, 1, shortcut) for _ in range(blocks - 1)))
+    shapes = [(inputs, stride), *[(outputs, 1)] * (blocks - 1)][:blocks]
+    return nn.Sequential(*(BasicBlock(n, outputs, s, shortcut) for n, s in shapes))
+
+
+def _even(blocks: int, width: int, classes: int, channels: int, shortcut: Shortcut) -> nn.Module:
+    """As many blocks in each stage, and twice the channels of the one before."""
+    return CifarResNet((blocks,) * 3, (width, 2 * width, 4 * width), classes, channels, shortcut)
+
+
+@model("cifar_resnet", twin={"blocks": [0, 1, 2], "widths": [4, 8, 12]}, size=16)
+def cifar_resnet(
+    classes: int,
+    channels: int,
+    blocks: Sequence[int] = (1, 1, 1),
+    widths: Sequence[int] = (16, 32, 64),
+    shortcut: Shortcut = "B",
+) -> nn.Module:
+    """A ResNet of three stages whose blocks and channels are chosen one by one, for a search; no block in the first
+    stage leaves the stem alone there. As it stands it is ResNet-8. Raises `ConfigError` for numbers that make none."""
+    if len(blocks) != 3 or min(blocks) < 0 or 0 in blocks[1:]:
+        raise ConfigError(f"blocks must be three numbers, the second and the third at least 1, got {list(blocks)}")
+    if len(widths) != 3 or min(widths) < 1:
+        raise ConfigError(f"widths must be three numbers of at least 1, got {list(widths)}")
+    if shortcut == "A" and sorted(widths) != list(widths):
+        raise ConfigError(f'widths must not fall where shortcut is "A", which adds zeros, got {list(widths)}')
+    return CifarResNet(blocks, widths, classes, channels, shortcut)
 
 
 @model("cifar_resnet8", twin={"width": 4}, size=16)
@@ -93,34 +123,34 @@ def cifar_resnet8(classes: int, channels: int, width: int = 16, shortcut: Shortc
     """ResNet-8 of MLPerf Tiny (Banbury et al., 2021): one block a stage, 1x1 shortcuts; 77,946 parameters with ten
     classes (the Keras original counts 78,666: it adds running statistics and biases that batch normalization cancels).
     """
-    return CifarResNet(1, width, classes, channels, shortcut)
+    return _even(1, width, classes, channels, shortcut)
 
 
 @model("cifar_resnet20", twin={"width": 4}, size=16)
 def cifar_resnet20(classes: int, channels: int, width: int = 16, shortcut: Shortcut = "A") -> nn.Module:
     """ResNet-20, 0.27 M parameters."""
-    return CifarResNet(3, width, classes, channels, shortcut)
+    return _even(3, width, classes, channels, shortcut)
 
 
 @model("cifar_resnet32", twin={"width": 4}, size=16)
 def cifar_resnet32(classes: int, channels: int, width: int = 16, shortcut: Shortcut = "A") -> nn.Module:
     """ResNet-32, 0.46 M parameters."""
-    return CifarResNet(5, width, classes, channels, shortcut)
+    return _even(5, width, classes, channels, shortcut)
 
 
 @model("cifar_resnet44", twin={"width": 4}, size=16)
 def cifar_resnet44(classes: int, channels: int, width: int = 16, shortcut: Shortcut = "A") -> nn.Module:
     """ResNet-44, 0.66 M parameters."""
-    return CifarResNet(7, width, classes, channels, shortcut)
+    return _even(7, width, classes, channels, shortcut)
 
 
 @model("cifar_resnet56", twin={"width": 4}, size=16)
 def cifar_resnet56(classes: int, channels: int, width: int = 16, shortcut: Shortcut = "A") -> nn.Module:
     """ResNet-56, 0.85 M parameters."""
-    return CifarResNet(9, width, classes, channels, shortcut)
+    return _even(9, width, classes, channels, shortcut)
 
 
 @model("cifar_resnet110", twin={"width": 2}, size=16)
 def cifar_resnet110(classes: int, channels: int, width: int = 16, shortcut: Shortcut = "A") -> nn.Module:
     """ResNet-110, 1.7 M parameters."""
-    return CifarResNet(18, width, classes, channels, shortcut)
+    return _even(18, width, classes, channels, shortcut)
