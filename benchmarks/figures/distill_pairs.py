@@ -1,14 +1,22 @@
 """`<teacher>-<student>-<method>`: the literature's pairs on CIFAR-100, all methods in the same number of epochs.
 
 240 epochs where a GPU is at hand, else 30. Weights and temperatures are those of the papers; DKD's `beta` is chosen per
-pair as its authors do. `teacher` and `alone` are rows of the same kind.
+pair as its authors do. `teacher` and `alone` are rows of the same kind; `default` is what `distill` does where no
+method is named, which is one of these. `--parts` takes pairs, and methods of a pair: two cores may share one.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.base import Options
 from benchmarks.distilling import done, epochs, over_seeds, prepared, score
+from edgepress.core.artifact import Builder
 from edgepress.measure.rows import Row
+from edgepress.train.auto import CHOICES, family_of
+from edgepress.train.words import read_terms
+
+PARTS = "pairs"
+"""What `--parts` chooses among."""
 
 PAIRS = {
     ("cifar_resnet56", "cifar_resnet20"): 2.0,
@@ -18,6 +26,10 @@ PAIRS = {
     ("resnet50", "mobilenet_v2"): 8.0,
 }
 """Teacher and student, and the `beta` of DKD."""
+
+
+COMPARED = ("kd", "dkd", "dist", "kd-standardized", "review")
+"""The methods of the pairs; the others are for smaller figures."""
 
 
 def methods(beta: float) -> dict[str, list[Any]]:
@@ -39,26 +51,42 @@ def methods(beta: float) -> dict[str, list[Any]]:
 
 def measure(options: Options) -> list[Row]:
     """Train what is not trained yet and return all rows."""
-    pairs = dict(list(PAIRS.items())[:1]) if options.quick else PAIRS
+    pairs = {_short(*pair): pair for pair in (list(PAIRS)[:1] if options.quick else PAIRS)}
+    wanted = options.wanted([*pairs, *(f"{name}-{method}" for name in pairs for method in COMPARED)])
     rows: list[Row] = []
-    for (teacher, student), beta in pairs.items():
-        rows += _pair(teacher, student, methods(beta), options)
+    for name, pair in pairs.items():
+        chosen = [method for method in COMPARED if name in wanted or f"{name}-{method}" in wanted]
+        rows += _pair(*pair, chosen, options) if chosen else []
     return rows
 
 
-def _pair(teacher: str, student: str, losses: dict[str, list[Any]], options: Options) -> list[Row]:
+def default_method(teacher: str, student: str) -> str:
+    """Return the name of the method that `distill` chooses for this pair by itself, on a hundred classes."""
+    alike = family_of(Builder(teacher)) == family_of(Builder(student))
+    wanted = read_terms(CHOICES["same family" if alike else "other family"].losses)
+    ways = methods(PAIRS[teacher, student])
+    return next(name for name in COMPARED if read_terms(ways[name]) == wanted)
+
+
+def _pair(teacher: str, student: str, chosen: Sequence[str], options: Options) -> list[Row]:
     seeds = options.seeds[:1] if options.quick else options.seeds
-    pair = f"{teacher.removeprefix('cifar_')}-{student.removeprefix('cifar_')}"
+    pair, losses = _short(teacher, student), methods(PAIRS[teacher, student])
     found: dict[str, dict[int, Row]] = {}
     for seed in seeds:
-        for method, terms in losses.items():
-            result = done(
-                prepared("distill-pair", options, _sets(pair, method, teacher, student, terms, seed)), options
-            )
+        for method in chosen:
+            sets = _sets(pair, method, teacher, student, losses[method], seed)
+            result = done(prepared("distill-pair", options, sets), options)
             found.setdefault(method, {})[seed] = score(result.rows, "student")
             found.setdefault("alone", {})[seed] = score(result.rows, "alone")
             found["teacher"] = {0: score(result.rows, "teacher")}
+    default = default_method(teacher, student)
+    if default in found:
+        found["default"] = found[default]
     return [row for method, by_seed in found.items() for row in over_seeds(f"{pair}-{method}", by_seed, options)]
+
+
+def _short(teacher: str, student: str) -> str:
+    return f"{teacher.removeprefix('cifar_')}-{student.removeprefix('cifar_')}"
 
 
 def _sets(pair: str, method: str, teacher: str, student: str, terms: list[Any], seed: int) -> dict[str, Any]:

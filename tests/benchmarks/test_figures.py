@@ -203,3 +203,18 @@ def test_the_zoo_keeps_every_byte_of_the_model(tmp_path: Path) -> None:
     assert main(["--chosen", str(tmp_path / "chosen.json"), "--zoo", str(tmp_path / "zoo")]) == 0
     copied = read_bundle(tmp_path / "zoo" / "cifar10-resnet8-int8")
     assert dict(copied.files) == dict(program.files)
+
+
+def test_the_default_of_a_pair_is_one_of_its_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.figures import distill_pairs as figure
+
+    assert figure.default_method("wrn_40_2", "wrn_16_2") == "dist"
+    assert figure.default_method("resnet50", "mobilenet_v2") == "kd"
+
+    made: list[tuple[str, str, list[str]]] = []
+    monkeypatch.setattr(figure, "_pair", lambda *pair_and_methods: made.append(pair_and_methods[:3]) or [])
+    asked = Options("distill", "distill-pairs", parts=("wrn_40_2-wrn_16_2-dkd", "vgg13-vgg8"))
+    assert figure.measure(asked) == []
+    assert made == [("wrn_40_2", "wrn_16_2", ["dkd"]), ("vgg13", "vgg8", list(figure.COMPARED))]
+    with pytest.raises(EdgepressError, match="vgg13-vgg8"):
+        figure.measure(Options("distill", "distill-pairs", parts=("vgg13-vgg9",)))
