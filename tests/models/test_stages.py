@@ -29,6 +29,19 @@ def test_brings_a_network_with_its_weights_and_normalization(sign, tmp_path) -> 
     assert torch.equal(model.module[0].weight, source.module[0].weight)
 
 
+def test_a_new_head_for_a_checkpoint_of_other_classes(sign, tmp_path) -> None:
+    source = new_model("cifar_resnet8", sign(16, 3, 7), {"width": 4}, seed=9).module
+    torch.save(source.state_dict(), tmp_path / "w.pt")
+    signature = sign(16, 3, 5)
+    config = {"model": "cifar_resnet8", "arguments": {"width": 4}, "weights": str(tmp_path / "w.pt"), "head": "new"}
+    model = parse(Load, config)(None, context(signature)).module
+    fresh = new_model("cifar_resnet8", signature, {"width": 4}, seed=0).module
+    for name, value in model.state_dict().items():
+        expected = fresh if name.startswith("linear.") else source
+        assert torch.equal(value, expected.state_dict()[name])
+    assert Load(model="mlp", head="new").check() == ["field 'head': 'new' is for a checkpoint; name it in 'weights'"]
+
+
 def test_wrong_fields(sign) -> None:
     problems = Load(model="mlp", mean=(0.5,), weights="/nowhere.pt").check()
     assert problems == [

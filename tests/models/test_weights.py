@@ -80,6 +80,21 @@ def test_mismatches_are_named(tmp_path) -> None:
     assert "1.bias is (4,) there, (2,) in this network" in text
 
 
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_part_may_stay_as_it_is(prefix, tmp_path) -> None:
+    source, target = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 5)), nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4))
+    torch.save({prefix + name: value for name, value in source.state_dict().items()}, tmp_path / "w.pt")
+    before = target[1].weight.clone()
+    with pytest.raises(EdgepressError, match="classes are others, `head: new` of the stage `load`"):
+        load_weights(target, tmp_path / "w.pt")
+    load_weights(target, tmp_path / "w.pt", keep="1")
+    assert torch.equal(target[0].weight, source[0].weight)
+    assert torch.equal(target[1].weight, before)
+    with pytest.raises(EdgepressError, match=r"0\.weight is") as caught:  # another width is no matter of classes
+        load_weights(nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 4)), tmp_path / "w.pt", keep="1")
+    assert "head: new" not in str(caught.value)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite(bad, tmp_path) -> None:
     state = net().state_dict()

@@ -202,8 +202,14 @@ def _torchvision(name: str, signature: Signature, arguments: Mapping[str, Any]) 
     return module
 
 
+def head_of(module: nn.Module) -> str:
+    """Return the name of the last linear layer or convolution, from which a network's classes come."""
+    return [name for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)][-1]
+
+
 def _new_head(module: nn.Module, classes: int) -> None:
-    name, last = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    name = head_of(module)
+    last = module.get_submodule(name)
     if isinstance(last, nn.Linear) and last.out_features != classes:
         module.set_submodule(name, nn.Linear(last.in_features, classes, last.bias is not None))
     elif isinstance(last, nn.Conv2d) and last.out_channels != classes:

@@ -36,16 +36,18 @@ _UNREADABLE = (
 )
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Load the checkpoint at `path` into `module`, strictly.
+def load_weights(module: nn.Module, path: Path, keep: str = "") -> None:
+    """Load the checkpoint at `path` into `module`, strictly; the submodule `keep` stays as it is, whatever is there.
 
     `.safetensors`, or what `torch.save` wrote of a state dict, alone or under a usual key (`state_dict`, `model` ...);
     prefixes of `DataParallel` and `torch.compile` are stripped. Raises `BundleError` where the file is damaged, holds
     code, or has weights that are not finite, and `EdgepressError` where names or shapes do not fit; `module` is then as
     it was.
     """
-    state = _stripped(read_weights(path), module.state_dict().keys())
     own = module.state_dict()
+    state = _stripped(read_weights(path), own.keys())
+    kept = {name: value for name, value in own.items() if keep and name.startswith(f"{keep}.")}
+    state.update(kept)
     for name, value in own.items():
         if name.endswith("num_batches_tracked"):  # absent from checkpoints of old versions of torch
             state.setdefault(name, value)
@@ -119,9 +121,12 @@ def _check(path: Path, own: dict[str, Tensor], state: dict[str, Tensor]) -> None
     if shapes:
         problems.append(f"  {len(shapes)} of {len(own)} shapes differ")
     if problems:
-        raise EdgepressError(
-            "\n".join([f"{path} does not fit this network:", *problems, "check the model's name and its arguments"])
-        )
+        mend = "check the model's name and its arguments"
+        if shapes and all(own[name].shape[1:] == state[name].shape[1:] for name in shapes):
+            mend += (
+                "; where it was trained on other classes, `head: new` of the stage `load` takes all but the last layer"
+            )
+        raise EdgepressError("\n".join([f"{path} does not fit this network:", *problems, mend]))
     spoilt = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if spoilt:
         raise BundleError(
