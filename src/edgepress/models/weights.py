@@ -123,9 +123,7 @@ def _check(path: Path, own: dict[str, Tensor], state: dict[str, Tensor]) -> None
     if problems:
         mend = "check the model's name and its arguments"
         if shapes and all(own[name].shape[1:] == state[name].shape[1:] for name in shapes):
-            mend += (
-                "; where it was trained on other classes, `head: new` of the stage `load` takes all but the last layer"
-            )
+            mend += "; if its classes are others, `head: new` of the stage `load` takes all but the last layer"
         raise EdgepressError("\n".join([f"{path} does not fit this network:", *problems, mend]))
     spoilt = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if spoilt:
