@@ -96,8 +96,8 @@ def prune_(
     """Prune `module` in place until every limit of `budget` is met, measured on the pruned network.
 
     `images` uint8 `(N, height, width, channels)` and `targets` are what scores look at, `seed` is that of the score
-    `random`. `cache` is a folder for
-    measured layer times. Times and bytes are those of the exported FP32 file. Where nothing has to go, nothing does.
+    `random`. `cache` is a folder for measured layer times. Times and bytes are those of the exported FP32 file. Where
+    nothing has to go, nothing does.
 
     Raises `ConfigError` for settings, `DataError` for images that do not fit, `ImpossibleBudgetError` with the closest
     reachable value, and `EdgepressError` for a network that cannot be pruned; `module` is then as it was.
