@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from edgepress.core.config import parse
-from edgepress.core.errors import ConfigError
-from edgepress.models.build import new_model
+from edgepress.core.errors import ConfigError, EdgepressError
+from edgepress.models.build import head_of, new_model
 from edgepress.models.stages import Load
 
 
@@ -39,6 +39,8 @@ def test_a_new_head_for_a_checkpoint_of_other_classes(sign, tmp_path) -> None:
     for name, value in model.state_dict().items():
         expected = fresh if name.startswith("linear.") else source
         assert torch.equal(value, expected.state_dict()[name])
+    with pytest.raises(EdgepressError, match="Flatten has no linear layer"):
+        head_of(torch.nn.Flatten())
     assert Load(model="mlp", head="new").check() == ["field 'head': 'new' is for a checkpoint; name it in 'weights'"]
 
 

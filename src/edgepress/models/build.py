@@ -203,8 +203,14 @@ def _torchvision(name: str, signature: Signature, arguments: Mapping[str, Any]) 
 
 
 def head_of(module: nn.Module) -> str:
-    """Return the name of the last linear layer or convolution, from which a network's classes come."""
-    return [name for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)][-1]
+    """Return the name of the last linear layer or convolution, from which a network's classes come.
+
+    Raises `EdgepressError` where there is none.
+    """
+    names = [name for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    if not names:
+        raise EdgepressError(f"this {type(module).__name__} has no linear layer and no convolution to be its last layer")
+    return names[-1]
 
 
 def _new_head(module: nn.Module, classes: int) -> None:

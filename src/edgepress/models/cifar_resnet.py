@@ -107,8 +107,11 @@ def cifar_resnet(
     widths: Sequence[int] = (16, 32, 64),
     shortcut: Shortcut = "B",
 ) -> nn.Module:
-    """A ResNet of three stages whose blocks and channels are chosen one by one, for a search; no block in the first
-    stage leaves the stem alone there. As it stands it is ResNet-8. Raises `ConfigError` for numbers that make none."""
+    """A ResNet of three stages whose blocks and channels are chosen one by one, for a search.
+
+    No block in the first stage leaves the stem alone there. As it stands it is ResNet-8. Raises `ConfigError` for
+    numbers that make no network.
+    """
     if len(blocks) != 3 or min(blocks) < 0 or 0 in blocks[1:]:
         raise ConfigError(f"blocks must be three numbers, the second and the third at least 1, got {list(blocks)}")
     if len(widths) != 3 or min(widths) < 1:
