@@ -209,7 +209,9 @@ def head_of(module: nn.Module) -> str:
     """
     names = [name for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
     if not names:
-        raise EdgepressError(f"this {type(module).__name__} has no linear layer and no convolution to be its last layer")
+        raise EdgepressError(
+            f"this {type(module).__name__} has no linear layer and no convolution to be its last layer"
+        )
     return names[-1]
 
 
