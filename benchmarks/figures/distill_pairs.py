@@ -12,7 +12,7 @@ from benchmarks.base import Options
 from benchmarks.distilling import done, epochs, over_seeds, prepared, score
 from edgepress.core.artifact import Builder
 from edgepress.measure.rows import Row
-from edgepress.train.auto import CHOICES, family_of
+from edgepress.train.auto import CHOICES, kin
 from edgepress.train.words import read_terms
 
 PARTS = "pairs"
@@ -26,7 +26,6 @@ PAIRS = {
     ("resnet50", "mobilenet_v2"): 8.0,
 }
 """Teacher and student, and the `beta` of DKD."""
-
 
 COMPARED = ("kd", "dkd", "dist", "kd-standardized", "review")
 """The methods of the pairs; the others are for smaller figures."""
@@ -62,8 +61,7 @@ def measure(options: Options) -> list[Row]:
 
 def default_method(teacher: str, student: str) -> str:
     """Return the name of the method that `distill` chooses for this pair by itself, on a hundred classes."""
-    alike = family_of(Builder(teacher)) == family_of(Builder(student))
-    wanted = read_terms(CHOICES["same family" if alike else "other family"].losses)
+    wanted = read_terms(CHOICES[kin(Builder(student), Builder(teacher))].losses)
     ways = methods(PAIRS[teacher, student])
     return next(name for name in COMPARED if read_terms(ways[name]) == wanted)
 

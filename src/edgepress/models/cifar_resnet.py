@@ -94,8 +94,8 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int, shortcut: Shortc
     return nn.Sequential(*(BasicBlock(n, outputs, s, shortcut) for n, s in shapes))
 
 
-def _even(blocks: int, width: int, classes: int, channels: int, shortcut: Shortcut) -> nn.Module:
-    """As many blocks in each stage, and twice the channels of the one before."""
+def doubling(blocks: int, width: int, classes: int, channels: int, shortcut: Shortcut) -> nn.Module:
+    """Return the ResNet of `blocks` in each stage, with twice the channels of the stage before."""
     return CifarResNet((blocks,) * 3, (width, 2 * width, 4 * width), classes, channels, shortcut)
 
 
@@ -126,34 +126,34 @@ def cifar_resnet8(classes: int, channels: int, width: int = 16, shortcut: Shortc
     """ResNet-8 of MLPerf Tiny (Banbury et al., 2021): one block a stage, 1x1 shortcuts; 77,946 parameters with ten
     classes (the Keras original counts 78,666: it adds running statistics and biases that batch normalization cancels).
     """
-    return _even(1, width, classes, channels, shortcut)
+    return doubling(1, width, classes, channels, shortcut)
 
 
 @model("cifar_resnet20", twin={"width": 4}, size=16)
 def cifar_resnet20(classes: int, channels: int, width: int = 16, shortcut: Shortcut = "A") -> nn.Module:
     """ResNet-20, 0.27 M parameters."""
-    return _even(3, width, classes, channels, shortcut)
+    return doubling(3, width, classes, channels, shortcut)
 
 
 @model("cifar_resnet32", twin={"width": 4}, size=16)
 def cifar_resnet32(classes: int, channels: int, width: int = 16, shortcut: Shortcut = "A") -> nn.Module:
     """ResNet-32, 0.46 M parameters."""
-    return _even(5, width, classes, channels, shortcut)
+    return doubling(5, width, classes, channels, shortcut)
 
 
 @model("cifar_resnet44", twin={"width": 4}, size=16)
 def cifar_resnet44(classes: int, channels: int, width: int = 16, shortcut: Shortcut = "A") -> nn.Module:
     """ResNet-44, 0.66 M parameters."""
-    return _even(7, width, classes, channels, shortcut)
+    return doubling(7, width, classes, channels, shortcut)
 
 
 @model("cifar_resnet56", twin={"width": 4}, size=16)
 def cifar_resnet56(classes: int, channels: int, width: int = 16, shortcut: Shortcut = "A") -> nn.Module:
     """ResNet-56, 0.85 M parameters."""
-    return _even(9, width, classes, channels, shortcut)
+    return doubling(9, width, classes, channels, shortcut)
 
 
 @model("cifar_resnet110", twin={"width": 2}, size=16)
 def cifar_resnet110(classes: int, channels: int, width: int = 16, shortcut: Shortcut = "A") -> nn.Module:
     """ResNet-110, 1.7 M parameters."""
-    return _even(18, width, classes, channels, shortcut)
+    return doubling(18, width, classes, channels, shortcut)

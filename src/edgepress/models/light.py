@@ -5,7 +5,7 @@ import math
 from torch import Tensor, nn
 
 from edgepress.models.base import model
-from edgepress.models.cifar_resnet import CifarResNet
+from edgepress.models.cifar_resnet import doubling
 
 
 class LightCNN(nn.Module):
@@ -85,4 +85,4 @@ def digits_cnn(classes: int, channels: int, width: int = 8) -> nn.Module:
 @model("digits_resnet", twin={"width": 4}, size=8)
 def digits_resnet(classes: int, channels: int, width: int = 32, blocks: int = 1) -> nn.Module:
     """The teacher of the demo: the CIFAR ResNet layout, twice as wide, with 1x1 shortcuts."""
-    return CifarResNet((blocks,) * 3, (width, 2 * width, 4 * width), classes, channels, "B")
+    return doubling(blocks, width, classes, channels, "B")

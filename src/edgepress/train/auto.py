@@ -70,7 +70,12 @@ def kind_of(stage: "Distill", student: "Model", teachers: "Sequence[Builder]") -
         return "recovery"
     if len(student.signature.labels) <= FEW:
         return "few classes"
-    return "same family" if family_of(student.builder) == family_of(teachers[0]) else "other family"
+    return kin(student.builder, teachers[0])
+
+
+def kin(student: "Builder", teacher: "Builder") -> Kind:
+    """Return which kind of pair two networks are by their families alone."""
+    return "same family" if family_of(student) == family_of(teacher) else "other family"
 
 
 def chosen(stage: "Distill", student: "Model", teachers: "Sequence[Builder]") -> "tuple[Distill, str]":
