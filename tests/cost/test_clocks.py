@@ -9,7 +9,7 @@ from edgepress.core.artifact import Signature
 from edgepress.core.inputs import InputSpec
 from edgepress.cost import measure
 from edgepress.cost.budget import Budget
-from edgepress.cost.clock import export_file, time_file, time_files
+from edgepress.cost.clock import export_file, time_files
 from edgepress.cost.clocks.base import clocks
 from edgepress.cost.shapes import Shape
 from edgepress.prune.config import PruneConfig
@@ -39,10 +39,10 @@ def test_a_time_is_met_on_the_runtime_it_was_asked_for(tmp_path: Path, name: str
         layers += [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()]
     module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
     signature = Signature("classification", InputSpec(24, 24), tuple("abcdefghij"))
-    full = time_file(export_file(module, signature), signature, name, 1, 1, seconds=0.5)
-    budget = Budget(latency_ms=full * 0.6, runtime=name)
+    # Against the time that pruning itself measures: one measured here may be of a slower moment of the machine.
+    budget = Budget(speedup=1 / 0.6, runtime=name)
     report = prune_(module, signature, budget, PruneConfig(score="l2", minimum=1), cache=tmp_path)
-    assert report.after["latency_ms"] <= full * 0.6 * 1.01
+    assert report.after["latency_ms"] <= report.before["latency_ms"] * 0.6 * 1.01
     assert report.notes["layers_timed"] > 0
     assert list(tmp_path.glob("layer-times/*.json"))
 

@@ -37,6 +37,7 @@ class LatencyTable:
         self._times: dict[str, float] = self._read()
         self._fresh = 0
         self.step = self._measure_step()
+        self.save()
 
     def __call__(self, shape: Shape, inputs: int, outputs: int) -> float:
         """Return the milliseconds of a layer of this shape with so many inputs and outputs."""
