@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.accuracy import TEACHER, public_weights, value
 from benchmarks.base import RECIPES, Options
-from benchmarks.job import patiently, recipe
+from benchmarks.job import patiently, recipe, toward
 from benchmarks.side_by_side import call, in_turns
 from edgepress.core.artifact import Model, Program
 from edgepress.measure.rows import Row
@@ -25,15 +25,17 @@ WHOLE, SMALL = "whole-fp32", "small"
 
 
 def run_recipe(
-    options: Options, name: str, quick: Sequence[str], sets: Sequence[str] = (), until: str | None = None
+    options: Options, name: str, quick: Sequence[str], sets: Sequence[str] = (), only: Sequence[str] = ()
 ) -> Result:
-    """Return the result of the recipe `name` with `sets`, up to the stage `until`; it goes on where it was stopped.
+    """Return the result of the recipe `name` with `sets`, or of the stages `only` and what they need; it goes on where
+    it was stopped.
 
     A trial is of a network so small that it takes a minute: `quick` is what it sets over the recipe.
     """
     sets = [f"teacher.weights={public_weights(TEACHER)}", *sets, *(quick if options.quick else ())]
     wanted = recipe(RECIPES / f"{name}.yaml", sets, options.quick)
-    return patiently(wanted, options.work / "runs", RunOptions(command=options.command, until=until))
+    wanted = toward(wanted, only) if only else wanted
+    return patiently(wanted, options.work / "runs", RunOptions(command=options.command))
 
 
 def chain_rows(options: Options, name: str, quick: Sequence[str], sets: Sequence[str] = ()) -> list[Row]:

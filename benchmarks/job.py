@@ -5,6 +5,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,6 +42,15 @@ def recipe(path: Path, sets: Sequence[str], trial: bool) -> Recipe:
     """Return the recipe to run; a `trial` is its smoke version on few test images."""
     found = read_recipe(path, [*sets, "data.cifar10.limit_eval=500"] if trial else sets)
     return smoke(found) if trial else found
+
+
+def toward(whole: Recipe, labels: Sequence[str]) -> Recipe:
+    """Return `whole` without the steps that neither are `labels` nor are needed by them."""
+    needed = set(labels)
+    for step in reversed(whole.steps):
+        if step.label in needed:
+            needed |= {label for label in (step.input, *step.references().values()) if label}
+    return replace(whole, steps=tuple(step for step in whole.steps if step.label in needed))
 
 
 def patiently(wanted: Recipe, runs: Path, options: Options, seconds: float = 2.0) -> Result:

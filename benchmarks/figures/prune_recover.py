@@ -1,7 +1,7 @@
 """`prune-recover`: the public ResNet-56 cut to a time and to MACs, taught again, beside Torch-Pruning's own pruner.
 
-One recipe makes all of them with one recovery; `--parts` stops it behind the last file that is named. Exported files
-are timed in turns, one image on one thread.
+One recipe makes all of them with one recovery; of `--parts` only what the files named need. Exported files are timed in
+turns, one image on one thread.
 """
 
 import json
@@ -31,7 +31,7 @@ def measure(options: Options) -> list[Row]:
     `gain_over_peer` in points and `speedup_over_peer`."""
     checkpoint, files = public_weights(TEACHER), options.wanted(list(NETWORKS))
     peer = json.dumps({"macs": 48829000, "checkpoint": str(checkpoint)})
-    result = run_recipe(options, "resnet56-pruned", (), [f"peer-cut.arguments={peer}"], until=files[-1])
+    result = run_recipe(options, "resnet56-pruned", (), [f"peer-cut.arguments={peer}"], only=("whole", *files))
     programs = {name: read_bundle(result.shelves[name].folder / BUNDLE) for name in ("whole", *files)}
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     times = in_turns({name: call(program, image) for name, program in programs.items()}, 30 if options.quick else 400)

@@ -1,13 +1,20 @@
 """What a network takes, measured on the network itself or on the file exported from it."""
 
+import statistics
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from edgepress.core.artifact import Signature
 from edgepress.cost.budget import Budget
-from edgepress.cost.clock import export_file, time_file, time_files
+from edgepress.cost.clock import export_file, time_files
 from edgepress.models.count import count_macs, count_params
+
+MOMENTS, SECONDS, PAUSE = 5, 0.4, 0.4
+"""A file is timed at so many moments, so many seconds each, so many seconds apart: the time of one moment was 10 % too
+long, on a machine that other work shares."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,20 @@ class Yardstick:
     def of(cls, module: nn.Module, signature: Signature, budget: Budget) -> "Yardstick":
         """Return that of `module`, timed now."""
         data = export_file(module, signature)
-        return cls(data, time_file(data, signature, budget.runtime, budget.threads, budget.batch))
+        return cls(data, statistics.median(own for [own] in moments([data], signature, budget)))
+
+    def ratio(self, data: bytes, signature: Signature, budget: Budget) -> float:
+        """Return the time of a call of `data` over that of this file, timed in turns."""
+        return statistics.median(own / whole for own, whole in moments([data, self.data], signature, budget))
+
+
+def moments(files: Sequence[bytes], signature: Signature, budget: Budget) -> list[list[float]]:
+    """Return the milliseconds of a call of each of `files`, in turns, as `budget` says, at several moments."""
+    found: list[list[float]] = []
+    for number in range(MOMENTS):
+        time.sleep(PAUSE if number else 0)
+        found.append(time_files(files, signature, budget.runtime, budget.threads, budget.batch, SECONDS))
+    return found
 
 
 def measured(
@@ -39,8 +59,6 @@ def measured(
     data = export_file(module, signature)
     if kind == "bytes":
         return float(len(data))
-    how = (signature, budget.runtime, budget.threads, budget.batch)
     if beside is None:
-        return time_file(data, *how)
-    own, now = time_files([data, beside.data], *how)
-    return own * beside.ms / now
+        return statistics.median(own for [own] in moments([data], signature, budget))
+    return beside.ratio(data, signature, budget) * beside.ms

@@ -33,7 +33,7 @@ from edgepress.prune.solve import Plan, binding, levels, order, solve
 from edgepress.tasks.base import tasks
 
 ATTEMPTS = 8
-CLOSE = 0.96
+CLOSE = 0.98
 """A measured time above this share of the limit is taken; below, the plan is tried again a little less strictly."""
 NOISE = 1.01
 """How far above the limit a measured time may lie."""
