@@ -45,12 +45,16 @@ def recipe(path: Path, sets: Sequence[str], trial: bool) -> Recipe:
 
 
 def toward(whole: Recipe, labels: Sequence[str]) -> Recipe:
-    """Return `whole` without the steps that neither are `labels` nor are needed by them."""
+    """Return `whole` without the steps that neither are `labels` nor are needed by them.
+
+    It has a name of its own: what two processes make of one recipe need not wait for each other.
+    """
     needed = set(labels)
     for step in reversed(whole.steps):
         if step.label in needed:
             needed |= {label for label in (step.input, *step.references().values()) if label}
-    return replace(whole, steps=tuple(step for step in whole.steps if step.label in needed))
+    steps = tuple(step for step in whole.steps if step.label in needed)
+    return replace(whole, steps=steps, name=f"{whole.name}-{steps[-1].label}") if steps != whole.steps else whole
 
 
 def patiently(wanted: Recipe, runs: Path, options: Options, seconds: float = 2.0) -> Result:

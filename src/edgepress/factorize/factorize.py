@@ -13,6 +13,7 @@ from torch import nn
 
 from edgepress.core.artifact import Model, Signature
 from edgepress.core.errors import ConfigError, EdgepressError
+from edgepress.cost.aim import Aim
 from edgepress.cost.budget import Budget, ImpossibleBudgetError
 from edgepress.cost.measure import Yardstick, measured
 from edgepress.cost.table import LatencyTable
@@ -32,8 +33,8 @@ from edgepress.models.structure import settle
 ATTEMPTS = 8
 CLOSE = 0.97
 """A measured cost above this share of the limit is taken; below, the plan is tried again a little less strictly."""
-NOISE = 1.01
-"""How far above the limit a measured time may lie."""
+AIMED, NOISE = 0.995, 1.01
+"""The share of a limit of time that is aimed at, and how far above it a measured time may lie."""
 
 
 def factorize(
@@ -172,13 +173,14 @@ class _Work:
             [choice for choice in tried if layer.saves([kind], choice.chain, self.table) is None]
             for layer, tried in zip(self.layers, ladders, strict=True)
         ]
-        rest = full - sum(layer.cost(kind, layer.site.whole.chain, self.table) for layer in self.layers)
+        rest = full - self._promised([None] * len(self.layers), kind)
         best: tuple[float, list[Choice | None]] | None = None
-        closest, wanted, tried = full, limit, list[list[Choice | None]]()
+        closest, tried = full, list[list[Choice | None]]()
+        aim = Aim(limit, AIMED if kind == "latency_ms" else 1.0)
         try:
             for _ in range(ATTEMPTS):
                 try:
-                    taken = within(self.layers, choices, kind, wanted, rest, self.table)
+                    taken = within(self.layers, choices, kind, aim.ask, rest, self.table)
                 except ImpossibleBudgetError:
                     if not tried:
                         raise
@@ -194,7 +196,7 @@ class _Work:
                     best = after, taken
                 if CLOSE * limit <= after <= allowed:
                     break
-                wanted -= after - limit * (0.995 if kind == "latency_ms" else 1.0)
+                aim.saw(rest + self._promised(taken, kind), after)
         finally:
             if self.table:
                 self.table.save()
@@ -210,6 +212,10 @@ class _Work:
         }
         report, chains = self._finished(best[1], reasons, (kind,))
         return dataclasses.replace(report, before={kind: full}, after={kind: best[0]}, attempts=len(tried)), chains
+
+    def _promised(self, taken: Sequence[Choice | None], kind: str) -> float:
+        chains = [c.chain if c else layer.site.whole.chain for layer, c in zip(self.layers, taken, strict=True)]
+        return sum(layer.cost(kind, chain, self.table) for layer, chain in zip(self.layers, chains, strict=True))
 
     def _no_gain(self, layer: Layer, tried: Sequence[Choice], kind: str) -> str:
         if not layer.methods:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from edgepress.core.artifact import Model, Signature
 from edgepress.core.config import dump
 from edgepress.core.errors import ConfigError, DataError, EdgepressError
+from edgepress.cost.aim import Aim
 from edgepress.cost.budget import Budget, ImpossibleBudgetError
 from edgepress.cost.measure import Yardstick, measured
 from edgepress.cost.table import LatencyTable
@@ -35,8 +36,8 @@ from edgepress.tasks.base import tasks
 ATTEMPTS = 8
 CLOSE = 0.98
 """A measured time above this share of the limit is taken; below, the plan is tried again a little less strictly."""
-NOISE = 1.01
-"""How far above the limit a measured time may lie."""
+AIMED, NOISE = 0.995, 1.01
+"""The share of a limit of time that is aimed at, and how far above it a measured time may lie."""
 
 
 @dataclass(frozen=True)
@@ -193,28 +194,28 @@ class _Work:
         self.model.rank(self.order)
         allowed = levels(self.model, self.config.minimum, self.multiple)
         allowed = [[n for n in options if n <= most] for options, (_, most) in zip(allowed, pairs, strict=True)]
-        scale = dict.fromkeys(limits, 1.0)
+        aims = {kind: Aim(limit, AIMED if kind == "latency_ms" else 1.0) for kind, limit in limits.items()}
         tried: dict[Plan, tuple[dict[str, float], dict[str, float]]] = {}
         good: list[Plan] = []
         try:
             for _ in range(ATTEMPTS):
-                plan = self._planned(
-                    ordered, {k: limit / scale[k] for k, limit in limits.items()}, allowed, bool(tried)
-                )
+                wanted = {kind: aim.ask for kind, aim in aims.items()}
+                plan = self._planned(ordered, wanted, allowed, bool(tried))
                 if plan is None or plan in tried:
                     break
                 candidate = copy.deepcopy(self.module)
                 cut_(candidate, self.signature, self, plan)
                 after = {kind: self.measure(candidate, kind) for kind in limits}
                 promised = {kind: self.model.total(kind, plan.gone, plan.dropped) for kind in limits}
-                tried[plan] = (after, {kind: promised[kind] * scale[kind] for kind in limits})
+                tried[plan] = (after, {kind: promised[kind] * limits[kind] / wanted[kind] for kind in limits})
                 shown = ", ".join(f"{kind} {after[kind]:.6g} of {limits[kind]:.6g}" for kind in limits)
                 self.say(f"attempt {len(tried)}: {shown}")
                 if all(after[kind] <= _allowed(kind, limit) for kind, limit in limits.items()):
                     good.append(plan)
                     if max(after[kind] / limit for kind, limit in limits.items()) > CLOSE:
                         break
-                scale = {kind: after[kind] / max(promised[kind], 1e-12) for kind in limits}
+                for kind, aim in aims.items():
+                    aim.saw(promised[kind], after[kind])
         finally:
             if self.table:
                 self.table.save()
