@@ -5,9 +5,11 @@ import textwrap
 
 import pytest
 import torch
+from torch import nn
 
 from edgepress.core.artifact import Builder
 from edgepress.core.errors import ConfigError, EdgepressError, MissingExtraError, UnknownNameError
+from edgepress.models.bounds import bounded
 from edgepress.models.build import build, new_model
 
 
@@ -163,3 +165,24 @@ def test_published_weights_are_kept_and_the_ends_exchanged(sign, monkeypatch) ->
 def test_arguments_of_our_own_networks_are_checked(name, arguments, message, sign) -> None:
     with pytest.raises(ConfigError, match=message):
         build(Builder(name, arguments), sign())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("cifar_resnet20", {"width": 10**6}, "give it fewer or narrower layers"),
+        ("cifar_resnet", {"blocks": [10**7, 1, 1]}, "over 20,000 layers"),
+        ("timm:resnet18", {"base_width": 10**6}, "does not take these arguments: BasicBlock does not support"),
+    ],
+)
+def test_arguments_cannot_exhaust_the_machine(name, arguments, message, sign) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(Builder(name, arguments), sign())
+
+
+def test_parameters_are_counted_before_their_memory_is_taken() -> None:
+    with bounded("small", 4000):
+        nn.Linear(20, 20)
+    with pytest.raises(ConfigError, match="model 'large': its parameters take over 4e-06 GB"), bounded("large", 4000):
+        nn.Sequential(nn.Linear(20, 20), nn.Linear(60, 60))
+    nn.Linear(60, 60)  # no longer bounded

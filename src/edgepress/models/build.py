@@ -15,6 +15,7 @@ from edgepress.core.artifact import Builder, Model, Signature
 from edgepress.core.config import short
 from edgepress.core.errors import ConfigError, EdgepressError, MissingExtraError, UnknownNameError, suggest
 from edgepress.models.base import models
+from edgepress.models.bounds import bounded
 from edgepress.models.smp import smp_model
 
 WEIGHT_SOURCES = (
@@ -39,23 +40,28 @@ def new_model(name: str, signature: Signature, arguments: dict[str, Any], seed: 
 def build(builder: Builder, signature: Signature) -> nn.Module:
     """Return the network `builder` describes, made for the classes, channels and size of `signature`.
 
-    Raises `UnknownNameError` for a name nobody knows, `ConfigError` for arguments the factory does not take,
-    `MissingExtraError` where its library is absent, `EdgepressError` where pretrained weights cannot be had.
+    Raises `UnknownNameError` for a name nobody knows, `ConfigError` for arguments that the factory does not take or
+    that make a network larger than this machine's memory, `MissingExtraError` where its library is absent,
+    `EdgepressError` where pretrained weights cannot be had.
     """
-    scheme, colon, rest = builder.name.partition(":")
-    if not colon:
-        module = _registered(builder.name, signature, builder.arguments)
-    elif scheme == "timm":
-        module = _timm(rest, signature, builder.arguments)
-    elif scheme == "torchvision":
-        module = _torchvision(rest, signature, builder.arguments)
-    elif scheme == "smp":
-        module = smp_model(rest, len(signature.labels), signature.input.channels, builder.arguments)
-    else:
-        module = _call(builder.name, _own(builder.name), signature, builder.arguments)
+    with bounded(builder.name):
+        module = _built(builder, signature)
     if not isinstance(module, nn.Module):
         raise ConfigError(f"model {builder.name!r} gave a {type(module).__name__}, not a torch.nn.Module")
     return module
+
+
+def _built(builder: Builder, signature: Signature) -> Any:
+    scheme, colon, rest = builder.name.partition(":")
+    if not colon:
+        return _registered(builder.name, signature, builder.arguments)
+    if scheme == "timm":
+        return _timm(rest, signature, builder.arguments)
+    if scheme == "torchvision":
+        return _torchvision(rest, signature, builder.arguments)
+    if scheme == "smp":
+        return smp_model(rest, len(signature.labels), signature.input.channels, builder.arguments)
+    return _call(builder.name, _own(builder.name), signature, builder.arguments)
 
 
 def structure_only(builder: Builder) -> Builder:
@@ -171,7 +177,7 @@ def _timm(name: str, signature: Signature, arguments: Mapping[str, Any]) -> nn.M
     fixed: dict[str, Any] = {"num_classes": len(signature.labels), "in_chans": signature.input.channels}
     try:
         return timm.create_model(name, **(fixed | dict(arguments)))
-    except TypeError as error:
+    except (TypeError, ValueError, AssertionError) as error:
         raise ConfigError(f"model 'timm:{name}' does not take these arguments: {error}") from error
     except (OSError, RuntimeError) as error:
         raise _no_weights("timm", name, arguments, error) from error
@@ -191,7 +197,7 @@ def _torchvision(name: str, signature: Signature, arguments: Mapping[str, Any]) 
         # Published weights have their own number of classes: they are loaded first, the head is exchanged after.
         classes = {} if weights else {"num_classes": len(signature.labels)}
         module = zoo.get_model(name, weights=weights, **classes, **keywords)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AssertionError) as error:
         raise ConfigError(f"model 'torchvision:{name}' does not take these arguments: {error}") from error
     except (OSError, RuntimeError) as error:
         raise _no_weights("torchvision", name, arguments, error) from error
