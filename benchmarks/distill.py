@@ -7,7 +7,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it al
 
 from benchmarks.base import main
 
-FIGURES = ("distill-pairs", "distill-founding", "distill-methods", "distill-torchdistill", "distill-cache")
+FIGURES = (
+    *("distill-teachers", "distill-pairs", "distill-founding"),
+    *("distill-methods", "distill-torchdistill", "distill-cache"),
+)
 
 if __name__ == "__main__":
     raise SystemExit(main("distill", FIGURES))

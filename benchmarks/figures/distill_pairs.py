@@ -1,8 +1,9 @@
 """`<teacher>-<student>-<method>`: the literature's pairs on CIFAR-100, all methods in the same number of epochs.
 
-240 epochs where a GPU is at hand, else 30. Weights and temperatures are those of the papers; DKD's `beta` is chosen per
-pair as its authors do. `teacher` and `alone` are rows of the same kind; `default` is what `distill` does where no
-method is named, which is one of these. `--parts` takes pairs, and methods of a pair: two cores may share one.
+240 epochs where a GPU is at hand, else 30; the teachers are those of `distill-teachers`. Weights and temperatures are
+those of the papers; DKD's `beta` is chosen per pair as its authors do. `teacher` and `alone` are rows of the same kind;
+`default` is what `distill` does where no method is named, which is one of these. `--parts` takes pairs, and methods of
+a pair: two cores may share one.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from benchmarks.base import Options
 from benchmarks.distilling import done, epochs, over_seeds, prepared, score
+from benchmarks.figures.distill_teachers import teacher as kept
 from edgepress.core.artifact import Builder
 from edgepress.measure.rows import Row
 from edgepress.train.auto import CHOICES, kin
@@ -69,10 +71,11 @@ def default_method(teacher: str, student: str) -> str:
 def _pair(teacher: str, student: str, chosen: Sequence[str], options: Options) -> list[Row]:
     seeds = options.seeds[:1] if options.quick else options.seeds
     pair, losses = _short(teacher, student), methods(PAIRS[teacher, student])
+    weights = kept(teacher, options)
     found: dict[str, dict[int, Row]] = {}
     for seed in seeds:
         for method in chosen:
-            sets = _sets(pair, method, teacher, student, losses[method], seed)
+            sets = {"teacher.weights": str(weights), **_sets(pair, method, teacher, student, losses[method], seed)}
             result = done(prepared("distill-pair", options, sets), options)
             found.setdefault(method, {})[seed] = score(result.rows, "student")
             found.setdefault("alone", {})[seed] = score(result.rows, "alone")
@@ -96,5 +99,5 @@ def _sets(pair: str, method: str, teacher: str, student: str, terms: list[Any], 
         "alone.model": student,
         "student.model": student,
         "student.losses": terms,
-        **{f"{stage}.epochs": count for stage in ("teacher", "alone", "student")},
+        **{f"{stage}.epochs": count for stage in ("alone", "student")},
     }
