@@ -45,11 +45,12 @@ def recipe(path: Path, sets: Sequence[str], trial: bool) -> Recipe:
 
 
 def toward(whole: Recipe, labels: Sequence[str]) -> Recipe:
-    """Return `whole` without the steps that neither are `labels` nor are needed by them.
+    """Return `whole` without the steps that neither are `labels` nor are needed by them; raise `UnknownNameError` for a
+    label that it does not have.
 
     It has a name of its own: what two processes make of one recipe need not wait for each other.
     """
-    needed = set(labels)
+    needed = {whole.step(label).label for label in labels}
     for step in reversed(whole.steps):
         if step.label in needed:
             needed |= {label for label in (step.input, *step.references().values()) if label}

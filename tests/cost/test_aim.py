@@ -17,7 +17,7 @@ from edgepress.cost.aim import Aim
     ],
 )
 def test_a_limit_is_met_within_so_many_steps(measure: Callable[[float], float], most: int) -> None:
-    aim = Aim(2.0, 0.995)
+    aim = Aim("latency_ms", 2.0)
     seen: list[float] = []
     for _ in range(most):
         found = measure(aim.ask)
@@ -30,7 +30,7 @@ def test_a_limit_is_met_within_so_many_steps(measure: Callable[[float], float], 
 
 
 def test_contradicting_measurements_leave_no_bracket_behind() -> None:
-    aim = Aim(2.0)
+    aim = Aim("params", 2.0)
     aim.saw(1.0, 1.5)
     aim.saw(0.9, 2.5)  # less is promised, more measured: a machine at other work
     assert aim.ask == pytest.approx(0.9 * 2.0 / 2.5)

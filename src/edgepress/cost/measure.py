@@ -56,9 +56,8 @@ def measured(
         return float(count_params(module))
     if kind == "macs":
         return float(count_macs(module, signature))
-    data = export_file(module, signature)
     if kind == "bytes":
-        return float(len(data))
+        return float(len(export_file(module, signature)))
     if beside is None:
-        return statistics.median(own for [own] in moments([data], signature, budget))
-    return beside.ratio(data, signature, budget) * beside.ms
+        return Yardstick.of(module, signature, budget).ms
+    return beside.ratio(export_file(module, signature), signature, budget) * beside.ms

@@ -33,8 +33,6 @@ from edgepress.models.structure import settle
 ATTEMPTS = 8
 CLOSE = 0.97
 """A measured cost above this share of the limit is taken; below, the plan is tried again a little less strictly."""
-AIMED, NOISE = 0.995, 1.01
-"""The share of a limit of time that is aimed at, and how far above it a measured time may lie."""
 
 
 def factorize(
@@ -176,7 +174,7 @@ class _Work:
         rest = full - self._promised([None] * len(self.layers), kind)
         best: tuple[float, list[Choice | None]] | None = None
         closest, tried = full, list[list[Choice | None]]()
-        aim = Aim(limit, AIMED if kind == "latency_ms" else 1.0)
+        aim = Aim(kind, limit)
         try:
             for _ in range(ATTEMPTS):
                 try:
@@ -191,10 +189,9 @@ class _Work:
                 after = measured(self._shaped(taken), self.signature, kind, self.budget, beside)
                 self.say(f"attempt {len(tried)}: {kind} {after:.6g} of {limit:.6g}")
                 closest = min(closest, after)
-                allowed = limit * NOISE if kind == "latency_ms" else limit
-                if after <= allowed and (best is None or after > best[0]):
+                if after <= aim.allowed and (best is None or after > best[0]):
                     best = after, taken
-                if CLOSE * limit <= after <= allowed:
+                if CLOSE * limit <= after <= aim.allowed:
                     break
                 aim.saw(rest + self._promised(taken, kind), after)
         finally:

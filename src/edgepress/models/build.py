@@ -197,7 +197,7 @@ def _torchvision(name: str, signature: Signature, arguments: Mapping[str, Any]) 
         # Published weights have their own number of classes: they are loaded first, the head is exchanged after.
         classes = {} if weights else {"num_classes": len(signature.labels)}
         module = zoo.get_model(name, weights=weights, **classes, **keywords)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
         raise ConfigError(f"model 'torchvision:{name}' does not take these arguments: {error}") from error
     except (OSError, RuntimeError) as error:
         raise _no_weights("torchvision", name, arguments, error) from error

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +35,6 @@ from edgepress.tasks.base import tasks
 ATTEMPTS = 8
 CLOSE = 0.98
 """A measured time above this share of the limit is taken; below, the plan is tried again a little less strictly."""
-AIMED, NOISE = 0.995, 1.01
-"""The share of a limit of time that is aimed at, and how far above it a measured time may lie."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +191,7 @@ class _Work:
         self.model.rank(self.order)
         allowed = levels(self.model, self.config.minimum, self.multiple)
         allowed = [[n for n in options if n <= most] for options, (_, most) in zip(allowed, pairs, strict=True)]
-        aims = {kind: Aim(limit, AIMED if kind == "latency_ms" else 1.0) for kind, limit in limits.items()}
+        aims = {kind: Aim(kind, limit) for kind, limit in limits.items()}
         tried: dict[Plan, tuple[dict[str, float], dict[str, float]]] = {}
         good: list[Plan] = []
         try:
@@ -210,7 +207,7 @@ class _Work:
                 tried[plan] = (after, {kind: promised[kind] * limits[kind] / wanted[kind] for kind in limits})
                 shown = ", ".join(f"{kind} {after[kind]:.6g} of {limits[kind]:.6g}" for kind in limits)
                 self.say(f"attempt {len(tried)}: {shown}")
-                if all(after[kind] <= _allowed(kind, limit) for kind, limit in limits.items()):
+                if all(after[kind] <= aim.allowed for kind, aim in aims.items()):
                     good.append(plan)
                     if max(after[kind] / limit for kind, limit in limits.items()) > CLOSE:
                         break
@@ -300,10 +297,6 @@ def _evidence(
         return task.loss(outputs, truth[start : start + len(outputs)], 0.0)
 
     return Evidence(to_tensor(module, images, signature), loss, seed)
-
-
-def _allowed(kind: str, limit: float) -> float:
-    return limit * NOISE if kind == "latency_ms" else math.floor(limit)
 
 
 def summary(report: Report) -> dict[str, Any]:
