@@ -316,8 +316,10 @@ def test_the_machine_is_told_of() -> None:
     from edgepress.train.usage import Usage
 
     usage = Usage()
-    sum(range(200_000))
-    found = usage.values()
-    assert 0 < found["system/machine_memory_percent"] < 100
-    assert found["system/memory_mb"] > 10 and found["system/cpu_percent"] <= 100 * (os.cpu_count() or 1) + 100
+    most = 100 * (os.cpu_count() or 1) * 1.05
+    for work in (2_000_000, 200_000, 20_000):  # calls close together too
+        sum(range(work))
+        found = usage.values()
+        assert 0 < found["system/cpu_percent"] <= most, work
+    assert 0 < found["system/machine_memory_percent"] < 100 and found["system/memory_mb"] > 10
     assert torch.cuda.is_available() or not any("gpu" in name for name in found)
