@@ -36,6 +36,7 @@ def test_networks_of_other_libraries(name, channels, sign) -> None:
         ("cifar_resnet2", "unknown model 'cifar_resnet2'; did you mean 'cifar_resnet"),
         ("timm:mobilenetv3_smal_050", "unknown timm model .* did you mean 'mobilenetv3_small_050'"),
         ("torchvision:resnet19", "unknown torchvision model .* did you mean 'resnet1"),
+        ("timm:resnet18.a1_in2k", "unknown weights of timm:resnet18 'a1_in2k'; did you mean 'a1_in1k'"),
     ],
 )
 def test_unknown_names_get_the_nearest(name, message, sign) -> None:

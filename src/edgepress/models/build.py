@@ -168,8 +168,11 @@ def _timm(name: str, signature: Signature, arguments: Mapping[str, Any]) -> nn.M
         import timm
     except ModuleNotFoundError:
         raise MissingExtraError(f"model 'timm:{name}'", "train") from None
-    if not timm.is_model(name.partition(".")[0]):
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
         raise UnknownNameError("timm model", name, timm.list_models())
+    if tag and name not in (tagged := timm.list_pretrained(f"{architecture}.*")):
+        raise UnknownNameError(f"weights of timm:{architecture}", tag, [known.partition(".")[2] for known in tagged])
     if "checkpoint_path" in arguments:
         raise ConfigError(
             f"model 'timm:{name}' takes no 'checkpoint_path' here: give the file to the `weights` of a `load` stage"
