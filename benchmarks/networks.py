@@ -54,3 +54,8 @@ def mobilenet_v2(classes: int, channels: int, width: float = 1.0) -> nn.Module:
     stem = next(part for part in module.modules() if isinstance(part, nn.Conv2d))
     stem.stride = (2, 2)
     return module
+
+
+def mobilenet_v2_half(classes: int, channels: int) -> nn.Module:
+    """The MobileNetV2 of the literature's pairs: half the width and that stem, 0.82 M parameters with 100 classes."""
+    return mobilenet_v2(classes, channels, 0.5)
