@@ -1,5 +1,6 @@
 """Each decomposition: exact at full rank, honest about what it loses and costs; VBMF finds planted ranks."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,15 @@ def test_costs_are_those_of_the_layers(
     sign = Signature("classification", InputSpec(*SIZE), ("a",))
     assert cost("params", pieces, SIZE) == count_params(module)
     assert cost("macs", pieces, SIZE) == count_macs(module, sign)
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
+def test_the_coarsest_choice_is_rank_one(kind: str, name: str) -> None:
+    torch.manual_seed(0)
+    method, whole = methods.get(name), read(LAYERS[kind]())  # random weights: no rank above 1 loses little
+    rungs = method.rungs(whole, method.tails(whole))
+    assert set(rungs[0]) == {1}
+    assert all(a <= b for few, more in itertools.pairwise(rungs) for a, b in zip(few, more, strict=True))
 
 
 @pytest.mark.parametrize(
