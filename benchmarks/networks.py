@@ -10,7 +10,7 @@ class AlexNet(nn.Module):
 
     Widths, depth and the two hidden layers of 4096 are the paper's; the first kernel is 3x3 with stride 2 in place of
     11x11 with stride 4, and the last pool leaves 2x2. 23.5 M parameters with ten classes, nine tenths of them in the
-    classifier. The weights start as He et al. (2015) draw them: PyTorch's are too small for so many layers without norms.
+    classifier. The weights start as He et al. (2015) draw them: PyTorch's are too small for so deep a network.
     """
 
     def __init__(self, width: int, hidden: int, classes: int, channels: int) -> None:
