@@ -171,8 +171,12 @@ def _timm(name: str, signature: Signature, arguments: Mapping[str, Any]) -> nn.M
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         raise UnknownNameError("timm model", name, timm.list_models())
-    if tag and name not in (tagged := timm.list_pretrained(f"{architecture}.*")):
-        raise UnknownNameError(f"weights of timm:{architecture}", tag, [known.partition(".")[2] for known in tagged])
+    try:  # asked of timm itself: it has tags without weights, too
+        if tag:
+            timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        known = [other.partition(".")[2] for other in timm.list_pretrained(f"{architecture}.*")]
+        raise UnknownNameError(f"weights of timm:{architecture}", tag, known) from None
     if "checkpoint_path" in arguments:
         raise ConfigError(
             f"model 'timm:{name}' takes no 'checkpoint_path' here: give the file to the `weights` of a `load` stage"

@@ -58,7 +58,7 @@ class Method(ABC):
         """Return ranks from coarse to fine that a budget may choose from.
 
         The coarsest are by rank, down to 1: most of the norm of a large layer may be noise that training has left in it
-        (of a classifier of 4096 x 4096, 0.7 lost was rank 600), and then it says nothing of how few directions do.
+        (see AlexNet in LOG.md), and then it says nothing of how few directions do.
         """
         found = [self.at_loss(whole, tails, loss) for loss in LOSSES]
         while max(found[0]) > 1:
