@@ -4,7 +4,11 @@ from benchmarks.base import Options
 from benchmarks.chains import chain_rows
 from edgepress.measure.rows import Row
 
-QUICK = ("whole.arguments={width: 8, hidden: 128}", "factors.budget={params: 60000}")
+QUICK = (
+    "whole.arguments={width: 8, hidden: 128}",
+    "classifier.budget={params: 55000}",
+    "factors.budget={params: 45000}",
+)
 
 
 def measure(options: Options) -> list[Row]:

@@ -130,3 +130,19 @@ def test_only_depthwise_convolutions_stay_in_fp32():
 def test_a_misspelt_augmentation_is_told_before_any_training():
     [problem] = dataclasses.replace(STAGE, augment={"padd": 4}).check()
     assert problem == "field 'augment': unknown field 'padd'; did you mean 'pad'?"
+
+
+@pytest.mark.parametrize(("asked", "fp32", "told"), [("bf16", 90.0, True), ("bf16", 40.0, False), ("auto", 90.0, False)])
+def test_a_precision_that_this_processor_only_emulates_is_told_of(tmp_path, monkeypatch, asked, fp32, told):
+    from edgepress.train import precision
+
+    def timed(module, spec, batch, mode, device, seconds):
+        return dataclasses.replace(mode, speed=fp32 if mode.precision == "fp32" else 30.0)
+
+    monkeypatch.setattr(precision, "_timed", timed)
+    said: list[str] = []
+    ctx = context(tmp_path)
+    monkeypatch.setattr(ctx.progress, "say", said.append)
+    dataclasses.replace(STAGE, epochs=1, precision=asked)(None, ctx)
+    slow = [line for line in said if "is slow on this processor, 30 images a second; 'fp32' does 90" in line]
+    assert len(slow) == told
