@@ -11,6 +11,7 @@ FIGURES = (
     "prune-latency-target",
     "prune-public",
     "prune-recover",
+    "factorize-public",
     "structure-matrix",
     "vgg16-pruned",
     "alexnet-lowrank",

@@ -1,7 +1,8 @@
 """`resnet20-<student>-<method>`: one teacher, a student of its family and one of another, every way in equal epochs.
 
 CIFAR-100, a teacher of twelve epochs, students of eight, one seed: what two cores allow. The table says what the
-default of `distill` goes by; `val_top1` decides, `top1` of the test split is beside it.
+default of `distill` goes by; `val_top1` decides, `top1` of the test split is beside it. `--parts` takes students, and
+methods of a student (`light_cnn-kd`).
 """
 
 from typing import Any
@@ -29,9 +30,11 @@ def ways() -> dict[str, list[Any]]:
 def measure(options: Options) -> list[Row]:
     """Train what is not trained yet and return all rows."""
     rows: list[Row] = []
-    for student in options.wanted(list(STUDENTS)):
-        model, lr = STUDENTS[student]
+    wanted = options.wanted([*STUDENTS, *(f"{student}-{method}" for student in STUDENTS for method in ways())])
+    for student, (model, lr) in STUDENTS.items():
         for method, losses in ways().items():
+            if student not in wanted and f"{student}-{method}" not in wanted:
+                continue
             sets: dict[str, Any] = {"name": f"distill-{student}-{method}", "student.losses": losses}
             for stage in ("alone", "student"):
                 sets |= {f"{stage}.model": model, f"{stage}.lr": lr}

@@ -55,7 +55,8 @@ def public(depth: int, data: Data) -> Model:
     return model
 
 
-def _images(options: Options, data: Data) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8]]:
+def calibration(options: Options, data: Data) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8]]:
+    """Return training images to look at with their targets, and images for the statistics of batch norms."""
     order = np.random.default_rng(0).permutation(len(data.train))
     look, repair = (64, 128) if options.quick else (512, 1024)
     images, targets = data.train.read(np.sort(order[:look]))
@@ -90,7 +91,7 @@ def _pruned(options: Options, depth: int, model: Model, data: Data, kind: str, f
     full = time_file(before, model.signature, "onnxruntime", 1, 1) if kind == "latency_ms" else macs
     budget = Budget(latency_ms=full / factor) if kind == "latency_ms" else Budget(macs=int(full / factor))
     begin = time.monotonic()
-    images, targets, repair = _images(options, data)
+    images, targets, repair = calibration(options, data)
     try:
         result, report = prune(
             model, budget, PruneConfig(score=score), images, targets, repair, options.work / "prune-cache"

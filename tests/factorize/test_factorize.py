@@ -5,6 +5,7 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from edgepress.export.onnx import export_onnx
 from edgepress.factorize.config import FactorizeConfig
 from edgepress.factorize.factorize import factorize, factorize_
 from edgepress.factorize.layers import Factored
+from edgepress.factorize.options import within
 from edgepress.models.count import count_macs, count_params
 from edgepress.models.predictor import TorchPredictor
 from edgepress.models.structure import load_model, save_model
@@ -264,6 +266,18 @@ def test_a_layer_that_factors_would_slow_down_stays_whole(monkeypatch: pytest.Mo
     assert again.changes == report.changes and again.after == report.after
     with pytest.raises(ImpossibleBudgetError, match="closest reachable"):
         factorize_(module, signature(16), budget=Budget(latency_ms=5.0))
+
+
+def test_a_budget_is_not_paid_by_one_layer_that_keeps_nothing() -> None:
+    layers: list[Any] = [
+        SimpleNamespace(site=SimpleNamespace(whole=SimpleNamespace(chain=10)), cost=lambda kind, chain, time: chain)
+        for _ in range(11)
+    ]
+    ruin: Any = SimpleNamespace(chain=0, loss=0.98)
+    mild: Any = SimpleNamespace(chain=9, loss=0.1)
+    choices = [[ruin, mild], *([[mild]] * 10)]
+    assert sorted(map(bool, within(layers, choices, "params", 100, 0, None))) == [False] + [True] * 10
+    assert within(layers, choices, "params", 95, 0, None)[0] is ruin, "without it there is no way"
 
 
 def test_an_impossible_budget_names_what_can_be_reached() -> None:

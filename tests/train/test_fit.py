@@ -132,7 +132,9 @@ def test_a_misspelt_augmentation_is_told_before_any_training():
     assert problem == "field 'augment': unknown field 'padd'; did you mean 'pad'?"
 
 
-@pytest.mark.parametrize(("asked", "fp32", "told"), [("bf16", 90.0, True), ("bf16", 40.0, False), ("auto", 90.0, False)])
+@pytest.mark.parametrize(
+    ("asked", "fp32", "told"), [("bf16", 90.0, True), ("bf16", 40.0, False), ("auto", 90.0, False)]
+)
 def test_a_precision_that_this_processor_only_emulates_is_told_of(tmp_path, monkeypatch, asked, fp32, told):
     from edgepress.train import precision
 

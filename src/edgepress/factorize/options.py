@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import log
 
 from edgepress.core.allocate import Option, OverBudgetError, allocate
 from edgepress.core.errors import ConfigError
@@ -12,6 +13,9 @@ from edgepress.factorize.methods.base import Floats, Method, Ranks, methods
 from edgepress.factorize.pieces import Piece, cost
 from edgepress.factorize.sites import Site
 from edgepress.factorize.vbmf import vbmf_rank
+
+LEAST_KEPT = 1e-6
+"""A choice counts as keeping at least so much: its loss may be an upper bound of 1."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +154,14 @@ def within(
 ) -> list[Choice | None]:
     """Return for each layer the choice (None: whole) so that all costs with `rest` stay within `limit`.
 
-    What the choices lose of their layers' squared norms adds up to as little as possible. Raises
-    `ImpossibleBudgetError` with the closest reachable cost and what binds it.
+    The product of the shares of squared norm that the layers keep is as large as possible (Zhang et al., "Accelerating
+    Very Deep Convolutional Networks for Classification and Detection", 2015). A sum of losses takes a layer that keeps
+    nothing of its input for no worse than ten that each lose a tenth. Raises `ImpossibleBudgetError` with the closest
+    reachable cost and what binds it.
     """
     options = [
         [Option(layer.cost(kind, layer.site.whole.chain, time), 0.0)]
-        + [Option(layer.cost(kind, c.chain, time), c.loss) for c in own]
+        + [Option(layer.cost(kind, c.chain, time), -log(max(1 - c.loss, LEAST_KEPT))) for c in own]
         for layer, own in zip(layers, choices, strict=True)
     ]
     try:

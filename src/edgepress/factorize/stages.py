@@ -24,7 +24,7 @@ class Factorize(Stage):
     not be cheaper, or slower where the budget is a time, stays whole; it is printed and recorded with the reason.
     """
 
-    version: ClassVar[int] = 2  # 1 knew no ranks that lose more than 0.7 of the squared norm
+    version: ClassVar[int] = 3  # 1 knew no ranks that lose more than 0.7 of the squared norm, 2 added losses up
 
     budget: dict[str, Any] = field(default_factory=dict[str, Any])
     rank: RankRule = "auto"
