@@ -14,15 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgepress.export.onnx import FILE, export_onnx
-from edgepress.export.saturation import (
-    conv_rows,
-    exact_on,
-    exact_product,
-    pairs_at_risk,
-    patches,
-    saturating_product,
-    weight_rows,
-)
+from edgepress.export.saturation import HIGHEST, LOWEST, conv_rows, exact_on, pairs_at_risk, weight_rows
 from edgepress.quantize.config import QuantizeConfig
 from edgepress.quantize.ptq import quantize
 from edgepress.runtime.hardware import Hardware, may_saturate
@@ -32,6 +24,39 @@ HASWELL = Hardware("x86", frozenset({"avx2", "fma"}))
 RECORDED = Path(__file__).parent / "data" / "haswell.npz"
 """Inputs `x`, int8 weights `w` and outputs `y` of single QLinearConv and QLinearMatMul nodes (all scales 1, output
 scale 2048 and zero point 128, padding that keeps the size), by ONNX Runtime 1.31.1 under `qemu-x86_64 -cpu Haswell`."""
+
+
+def in_pairs(values: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return `(..., K / 2, 2)`, a zero added where K is odd."""
+    padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, values.shape[-1] % 2)])
+    return padded.reshape(*values.shape[:-1], -1, 2)
+
+
+def saturating_product(activations: NDArray[np.uint8], rows: NDArray[np.int8]) -> NDArray[np.int32]:
+    """Return the sums `(N, outputs)` of activation codes `(N, K)` with weight rows `(outputs, K)` as such a processor
+    computes them."""
+    left, right = in_pairs(activations.astype(np.int32)), in_pairs(rows.astype(np.int32))
+    total = np.zeros((len(activations), len(rows)), np.int32)
+    for j in range(left.shape[1]):  # one pair at a time: all at once would need N x outputs x K numbers
+        pair = left[:, None, j, 0] * right[None, :, j, 0] + left[:, None, j, 1] * right[None, :, j, 1]
+        total += np.clip(pair, LOWEST, HIGHEST)
+    return total
+
+
+def exact_product(activations: NDArray[np.uint8], rows: NDArray[np.int8]) -> NDArray[np.int32]:
+    """Return the same sums without saturation."""
+    return activations.astype(np.int32) @ rows.astype(np.int32).T
+
+
+def patches(
+    codes: NDArray[np.uint8], kernel: tuple[int, int], stride: int = 1, padding: int = 0, zero_point: int = 0
+) -> NDArray[np.uint8]:
+    """Return what a convolution multiplies: from codes `(N, C, H, W)` the rows `(N * out_h * out_w, K)`, channels
+    fastest; the border is filled with the code of zero."""
+    border = ((0, 0), (0, 0), (padding, padding), (padding, padding))
+    padded = np.pad(codes, border, constant_values=zero_point)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, (2, 3))[:, :, ::stride, ::stride]
+    return windows.transpose(0, 2, 3, 4, 5, 1).reshape(-1, kernel[0] * kernel[1] * codes.shape[1])
 
 
 @cache

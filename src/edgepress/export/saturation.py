@@ -71,33 +71,6 @@ def pairs_at_risk(rows: NDArray[np.int8]) -> int:
     return int(np.count_nonzero((highest > HIGHEST) | (lowest < LOWEST)))
 
 
-def saturating_product(activations: NDArray[np.uint8], rows: NDArray[np.int8]) -> NDArray[np.int32]:
-    """Return the sums `(N, outputs)` of activation codes `(N, K)` with weight rows `(outputs, K)` as such a processor
-    computes them."""
-    left, right = _in_pairs(activations.astype(np.int32)), _in_pairs(rows.astype(np.int32))
-    total = np.zeros((len(activations), len(rows)), np.int32)
-    for j in range(left.shape[1]):  # one pair at a time: all at once would need N x outputs x K numbers
-        pair = left[:, None, j, 0] * right[None, :, j, 0] + left[:, None, j, 1] * right[None, :, j, 1]
-        total += np.clip(pair, LOWEST, HIGHEST)
-    return total
-
-
-def exact_product(activations: NDArray[np.uint8], rows: NDArray[np.int8]) -> NDArray[np.int32]:
-    """Return the same sums without saturation."""
-    return activations.astype(np.int32) @ rows.astype(np.int32).T
-
-
-def patches(
-    codes: NDArray[np.uint8], kernel: tuple[int, int], stride: int = 1, padding: int = 0, zero_point: int = 0
-) -> NDArray[np.uint8]:
-    """Return what a convolution multiplies: from codes `(N, C, H, W)` the rows `(N * out_h * out_w, K)`, channels
-    fastest; the border is filled with the code of zero."""
-    border = ((0, 0), (0, 0), (padding, padding), (padding, padding))
-    padded = np.pad(codes, border, constant_values=zero_point)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, (2, 3))[:, :, ::stride, ::stride]
-    return windows.transpose(0, 2, 3, 4, 5, 1).reshape(-1, kernel[0] * kernel[1] * codes.shape[1])
-
-
 def _codes(value: ir.Value | None) -> NDArray[np.int8] | None:
     source = value.producer() if value is not None else None
     if source is None or source.op_type != "DequantizeLinear" or source.inputs[0] is None:
