@@ -39,7 +39,7 @@ def measure(options: Options) -> list[Row]:
             for stage in ("alone", "student"):
                 sets |= {f"{stage}.model": model, f"{stage}.lr": lr}
             found = done(prepared("distill-methods", options, sets), options).rows
-            names = {"teacher": "teacher", "alone": f"{student}-alone"} if method == "kd" else {}
+            names = {name: f"{student}-{name}" for name in ("teacher", "alone")} if method == "kd" else {}
             for label, name in {**names, "student": f"{student}-{method}"}.items():
                 for metric, split in (("top1", "test"), ("val_top1", "val")):
                     rows += over_seeds(f"resnet20-{name}", {0: score(found, label, metric, split)}, options)

@@ -156,7 +156,8 @@ class Distill(Fitting):
     their logits (`teacher_weights`); with `vote: confidence` each image weighs them by how well they know its label.
     """
 
-    version: ClassVar[int] = 3  # 1 compared features that a block had added to; 2 had no rising weights
+    # 1 compared features that a block had added to; 2 had no rising weights; 3 gave other families plain KD
+    version: ClassVar[int] = 4
     references: ClassVar[tuple[str, ...]] = ("teacher",)
     later: ClassVar[tuple[str, ...]] = (*Fitting.later, "method", "losses", "teacher_weights", "vote")
 
