@@ -148,3 +148,16 @@ def test_a_precision_that_this_processor_only_emulates_is_told_of(tmp_path, monk
     dataclasses.replace(STAGE, epochs=1, precision=asked)(None, ctx)
     slow = [line for line in said if "is slow on this processor, 30 images a second; 'fp32' does 90" in line]
     assert len(slow) == told
+
+
+@pytest.mark.parametrize(("inputs", "asked", "kept"), [(6, "auto", False), (6, "bf16", False), (8, "auto", True)])
+def test_a_narrow_strided_shortcut_is_not_trained_in_channels_last(tmp_path, monkeypatch, inputs, asked, kept):
+    from edgepress.core.inputs import InputSpec
+    from edgepress.train import precision
+
+    tried: list = []
+    monkeypatch.setattr(precision, "_timed", lambda module, spec, batch, mode, *rest: tried.append(mode) or mode)
+    monkeypatch.setattr(precision, "with_products", lambda mode, *rest: mode)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, inputs, 3), torch.nn.Conv2d(inputs, 8, 1, stride=2))
+    precision.choose(module, InputSpec(8, 8), 4, asked, torch.device("cpu"), tmp_path)
+    assert any(mode.channels_last for mode in tried) == kept

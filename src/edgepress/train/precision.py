@@ -28,6 +28,8 @@ SECONDS = 2.0
 SLOW = 1.5
 """A precision that was asked for is slow where FP32 is so many times as fast: BF16 is on CPUs without AVX512-BF16."""
 
+NARROW = 8
+
 Arithmetic = Literal["fp32", "bf16", "mixed"]
 Precision = Literal["auto", "fp32", "bf16", "mixed"]
 
@@ -72,7 +74,9 @@ class Mode:
 
 def choose(module: nn.Module, spec: InputSpec, batch: int, asked: Precision, device: torch.device, cache: Path) -> Mode:
     """Return the fastest mode for training `module`, measured for about two seconds, or the kept earlier choice."""
-    if asked == "auto":
+    if device.type == "cpu" and overflowing(module):
+        candidates = [Mode("fp32" if asked == "auto" else asked, False)]
+    elif asked == "auto":
         candidates = [Mode("fp32", True), Mode("bf16", True), Mode("fp32", False)]
         candidates += [Mode("mixed", True)] if depthwise(module) else []
     else:
@@ -80,7 +84,7 @@ def choose(module: nn.Module, spec: InputSpec, batch: int, asked: Precision, dev
     path = cache / "precision" / f"{_fingerprint(module, spec, batch, asked, device)}.json"
     if path.exists():
         return Mode(**json.loads(path.read_text()))
-    beside = [Mode("fp32", True)] if asked in ("bf16", "mixed") and device.type == "cpu" else []
+    beside = [Mode("fp32", candidates[0].channels_last)] if asked in ("bf16", "mixed") and device.type == "cpu" else []
     seconds = SECONDS / len([*candidates, *beside])
     timed = [_timed(module, spec, batch, mode, device, seconds) for mode in (*candidates, *beside)]
     best = max(timed[: len(candidates)], key=_speed)
@@ -133,6 +137,19 @@ def _timed(module: nn.Module, spec: InputSpec, batch: int, mode: Mode, device: t
 def depthwise(module: nn.Module) -> list[nn.Conv2d]:
     """Return the convolutions of `module` in which every channel is filtered alone."""
     return [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1]
+
+
+def overflowing(module: nn.Module) -> list[nn.Conv2d]:
+    """Return the convolutions of `module` that a processor without AVX-512 must not train in channels-last.
+
+    oneDNN's weight gradient of a strided 1x1 convolution writes past its memory there where it has fewer than eight
+    input channels, and the process dies or learns from wrong numbers (uxlfoundation/oneDNN#6035, open with torch 2.14).
+    """
+    return [
+        m
+        for m in module.modules()
+        if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and max(m.stride) > 1 and m.weight.shape[1] < NARROW
+    ]
 
 
 def _in_fp32(conv: nn.Conv2d) -> list[RemovableHandle]:
