@@ -1,4 +1,4 @@
-"""A small file around the weights: no names a person would read, no shapes a runtime infers, nothing stored twice."""
+"""A small file around the weights: no names a person would read, no shapes a runtime infers, hardly a thing twice."""
 
 import string
 
@@ -18,6 +18,7 @@ def slim(model: ir.Model) -> None:
         passes.RemoveUnusedOpsetsPass(),
     )(model)
     graph = model.graph
+    _own_codes(graph)
     kept = {id(value) for value in (*graph.inputs, *graph.outputs)}
     _rename(graph, kept)
     for value in _values(graph):
@@ -34,6 +35,26 @@ def slim(model: ir.Model) -> None:
     model.metadata_props.clear()
     model.doc_string = model.domain = model.graph.doc_string = None
     model.producer_name, model.producer_version = "edgepress", None
+
+
+def _own_codes(graph: ir.Graph) -> None:
+    """Give every layer int8 codes of its own where two have the same (all 127, in what were batch norms).
+
+    ONNX Runtime 1.31 does not load a file that shares them where it makes signed weights unsigned, which our engine
+    asks of it on processors without VNNI: "Attempt to replace the existing tensor".
+    """
+    seen: set[int] = set()
+    for node in graph:
+        codes = node.inputs[0] if node.op_type == "DequantizeLinear" else None
+        if codes is None or codes.const_value is None or codes.const_value.dtype != ir.DataType.INT8:
+            continue
+        if id(codes) in seen:
+            name = f"{codes.name}.{len(seen)}"
+            own = ir.Value(name=name, const_value=ir.tensor(codes.const_value.numpy(), name=name))
+            graph.register_initializer(own)
+            node.replace_input_with(0, own)
+            codes = own
+        seen.add(id(codes))
 
 
 def _rename(graph: ir.Graph, kept: set[int]) -> None:

@@ -25,7 +25,7 @@ class Export(Stage):
     to: Format = "onnx"
     parity: int = 512
 
-    version: ClassVar[int] = 2  # 1 rounded the half of a gate upwards in ONNX Runtime
+    version: ClassVar[int] = 3  # 1 rounded the half of a gate upwards in ONNX Runtime, 2 let layers share int8 codes
 
     def check(self) -> list[str]:
         """Return what is wrong with the fields."""
