@@ -20,6 +20,7 @@ from edgepress.models.build import new_model
 from edgepress.models.predictor import TorchPredictor
 from edgepress.quantize.ptq import quantize
 from edgepress.runtime.engine import engines
+from edgepress.runtime.hardware import this_machine
 from edgepress.runtime.predictor import EnginePredictor
 from edgepress.runtime.preprocess import to_input
 from quantize.nets import images, make, quantized
@@ -41,6 +42,12 @@ def computes(arithmetic: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(arithmetic not in known, reason=f"this processor has no {arithmetic}")
 
 
+EXACT = pytest.mark.skipif(
+    this_machine().arithmetic == "saturating",
+    reason="OpenVINO's INT8 sums saturate on this processor: the gate refuses the file, 0.12 rms off",
+)
+
+
 FLOAT = [
     pytest.param("openvino", "fp32", marks=needs("openvino")),
     pytest.param("openvino-bf16", "bf16", marks=computes("BF16")),
@@ -52,7 +59,7 @@ FLOAT = [
     pytest.param("litert", "fp32", marks=[needs("litert"), SLOW]),
 ]
 INTEGER = [
-    pytest.param("openvino", "w8a8", marks=needs("openvino")),
+    pytest.param("openvino", "w8a8", marks=[needs("openvino"), EXACT]),
     pytest.param("openvino-bf16", "w8a8+bf16", marks=computes("BF16")),
     pytest.param("executorch", "w8a8", marks=[needs("executorch"), SLOW]),
     pytest.param("litert", "w8a8", marks=[needs("litert"), SLOW]),
@@ -145,6 +152,7 @@ def test_tensorrt_refuses_zero_points_before_it_is_looked_for() -> None:
     refuse_zero_points(file.SerializeToString())
 
 
+@EXACT
 @needs("openvino")
 def test_a_bundle_changes_its_engine_without_its_network() -> None:
     program = export_onnx(quantized("Residual"), images(24))
