@@ -157,14 +157,15 @@ def test_a_file_whose_layers_have_the_same_codes_loads_where_signed_weights_beco
 
     from edgepress.export.slim import slim
 
-    codes = [helper.make_tensor(f"w{n}", TensorProto.INT8, [4, 1, 1, 1], [127] * 4) for n in (0, 1)]
-    scales = [helper.make_tensor(f"s{n}", TensorProto.FLOAT, [], [0.1 + n]) for n in (0, 1)]
+    codes = [helper.make_tensor(f"w{n}", TensorProto.INT8, [4, 1, 1, 1], [127] * 4) for n in (0, 1, 2)]
+    scales = [helper.make_tensor(f"s{n}", TensorProto.FLOAT, [], [0.1 + n // 2]) for n in (0, 1, 2)]
+    # The first two are the same to the last number, the third shares their codes.
     steps = [
         helper.make_tensor("s", TensorProto.FLOAT, [], [0.02]),
         helper.make_tensor("z", TensorProto.UINT8, [], [9]),
     ]
     nodes = []
-    for n in (0, 1):
+    for n in (0, 1, 2):
         nodes += [
             helper.make_node("QuantizeLinear", [f"x{n}", "s", "z"], [f"q{n}"]),
             helper.make_node("DequantizeLinear", [f"q{n}", "s", "z"], [f"d{n}"]),
@@ -173,7 +174,7 @@ def test_a_file_whose_layers_have_the_same_codes_loads_where_signed_weights_beco
             helper.make_node("QuantizeLinear", [f"c{n}", "s", "z"], [f"r{n}"]),
             helper.make_node("DequantizeLinear", [f"r{n}", "s", "z"], [f"x{n + 1}"]),
         ]
-    about = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, 2, 2]) for name in ("x0", "x2")]
+    about = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, 2, 2]) for name in ("x0", "x3")]
     graph = helper.make_graph(nodes, "g", about[:1], about[1:], [*codes, *scales, *steps])
     model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
     for name, value in model.graph.initializers.items():
@@ -182,7 +183,7 @@ def test_a_file_whose_layers_have_the_same_codes_loads_where_signed_weights_beco
     slim(model)
     data = ir.to_proto(model).SerializeToString()
     weights = [i for i in onnx.load_from_string(data).graph.initializer if i.data_type == TensorProto.INT8]
-    assert len(weights) == 2
+    assert len(weights) == 3
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")
     onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

@@ -44,17 +44,27 @@ def _own_codes(graph: ir.Graph) -> None:
     asks of it on processors without VNNI: "Attempt to replace the existing tensor".
     """
     seen: set[int] = set()
-    for node in graph:
+    for node in list(graph):
         codes = node.inputs[0] if node.op_type == "DequantizeLinear" else None
         if codes is None or codes.const_value is None or codes.const_value.dtype != ir.DataType.INT8:
             continue
         if id(codes) in seen:
-            name = f"{codes.name}.{len(seen)}"
-            own = ir.Value(name=name, const_value=ir.tensor(codes.const_value.numpy(), name=name))
-            graph.register_initializer(own)
-            node.replace_input_with(0, own)
-            codes = own
-        seen.add(id(codes))
+            node.replace_input_with(0, _copied(graph, codes, len(seen)))
+        seen.add(id(node.inputs[0]))
+        for use in list(node.outputs[0].uses())[1:]:
+            copied = _copied(graph, codes, len(seen))
+            seen.add(id(copied))
+            own = ir.node("DequantizeLinear", [copied, *node.inputs[1:]], dict(node.attributes))
+            graph.insert_before(use.node, own)
+            use.node.replace_input_with(use.idx, own.outputs[0])
+
+
+def _copied(graph: ir.Graph, codes: ir.Value, number: int) -> ir.Value:
+    assert codes.const_value is not None
+    name = f"{codes.name}.{number}"
+    own = ir.Value(name=name, const_value=ir.tensor(codes.const_value.numpy(), name=name))
+    graph.register_initializer(own)
+    return own
 
 
 def _rename(graph: ir.Graph, kept: set[int]) -> None:

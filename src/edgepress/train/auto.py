@@ -48,8 +48,8 @@ CHOICES: dict[Kind, Choice] = {
     ),
     "other family": Choice(
         ("dist",),
-        "relations of outputs gained 4.4 points over softened ones from ResNet-20 to a light CNN on a hundred classes, "
-        "and ask nothing of the layers, which are not alike",
+        "relations of outputs gained 4.4 points over softened ones from ResNet-20 to a light CNN on a hundred classes; "
+        "'method: review' gained 5.5, and runs the teacher on every batch",
     ),
 }
 
