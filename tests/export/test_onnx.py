@@ -158,8 +158,8 @@ def test_a_file_whose_layers_have_the_same_codes_loads_where_signed_weights_beco
     from edgepress.export.slim import slim
 
     codes = [helper.make_tensor(f"w{n}", TensorProto.INT8, [4, 1, 1, 1], [127] * 4) for n in (0, 1, 2)]
-    scales = [helper.make_tensor(f"s{n}", TensorProto.FLOAT, [], [0.1 + n // 2]) for n in (0, 1, 2)]
     # The first two are the same to the last number, the third shares their codes.
+    scales = [helper.make_tensor(f"s{n}", TensorProto.FLOAT, [], [0.1 + n // 2]) for n in (0, 1, 2)]
     steps = [
         helper.make_tensor("s", TensorProto.FLOAT, [], [0.02]),
         helper.make_tensor("z", TensorProto.UINT8, [], [9]),

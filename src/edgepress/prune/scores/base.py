@@ -107,8 +107,8 @@ def watch(module: nn.Module, layers: Sequence[nn.Module], evidence: Evidence, lo
     with contextlib.ExitStack() as stack, evaluating(module):
         for layer in layers:
             stack.callback(layer.register_forward_pre_hook(keep).remove)
-        # The weights' own gradients are asked for by nobody, cost a third of the time, and overflow in oneDNN (see
-        # `train.precision.overflowing`).
+        # The weights' own gradients are asked for by nobody, and those of narrow strided 1x1 convolutions overflow in
+        # oneDNN (uxlfoundation/oneDNN#6035).
         for weight in [p for p in module.parameters() if p.requires_grad]:
             stack.callback(weight.requires_grad_, True)
             weight.requires_grad_(False)
