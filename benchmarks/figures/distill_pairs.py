@@ -2,8 +2,8 @@
 
 240 epochs where a GPU is at hand, else 30; the teachers are those of `distill-teachers`. Weights and temperatures are
 those of the papers; DKD's `beta` is chosen per pair as its authors do. `teacher` and `alone` are rows of the same kind;
-`default` is what `distill` does where no method is named, which is one of these. `--parts` takes pairs, and methods of
-a pair: two cores may share one.
+`default` is what `distill` does where no method is named, which is one of these. `--parts` takes pairs, and `alone` or
+a method of a pair: two cores may share one.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.base import Options
 from benchmarks.distilling import done, epochs, over_seeds, prepared, score
 from benchmarks.figures.distill_teachers import teacher as kept
+from benchmarks.job import toward
 from edgepress.core.artifact import Builder
 from edgepress.measure.rows import Row
 from edgepress.train.auto import CHOICES, kin
@@ -32,6 +33,7 @@ PAIRS = {
 
 COMPARED = ("kd", "dkd", "dist", "kd-standardized", "review")
 """The methods of the pairs; the others are for smaller figures."""
+WAYS = ("alone", *COMPARED)
 
 
 def methods(beta: float) -> dict[str, list[Any]]:
@@ -54,10 +56,10 @@ def methods(beta: float) -> dict[str, list[Any]]:
 def measure(options: Options) -> list[Row]:
     """Train what is not trained yet and return all rows."""
     pairs = {_short(*pair): pair for pair in (list(PAIRS)[:1] if options.quick else PAIRS)}
-    wanted = options.wanted([*pairs, *(f"{name}-{method}" for name in pairs for method in COMPARED)])
+    wanted = options.wanted([*pairs, *(f"{name}-{way}" for name in pairs for way in WAYS)])
     rows: list[Row] = []
     for name, pair in pairs.items():
-        chosen = [method for method in COMPARED if name in wanted or f"{name}-{method}" in wanted]
+        chosen = [way for way in WAYS if name in wanted or f"{name}-{way}" in wanted]
         rows += _pair(*pair, chosen, options) if chosen else []
     return rows
 
@@ -75,30 +77,31 @@ def _pair(teacher: str, student: str, chosen: Sequence[str], options: Options) -
     weights = kept(teacher, options)
     found: dict[str, dict[int, Row]] = {}
     for seed in seeds:
-        for method in chosen:
-            sets = {"teacher.weights": str(weights), **_sets(pair, method, teacher, student, losses[method], seed)}
-            result = done(prepared("distill-pair", options, sets), options)
-            found.setdefault(method, {})[seed] = score(result.rows, "student")
-            found.setdefault("alone", {})[seed] = score(result.rows, "alone")
-            found["teacher"] = {0: score(result.rows, "teacher")}
+        for way in chosen:
+            taught = {"student.losses": losses[way]} if way in COMPARED else {}
+            sets = {"teacher.weights": str(weights), **_sets(pair, way, teacher, student, seed), **taught}
+            last = "student" if taught else "alone"
+            result = done(toward(prepared("distill-pair", options, sets), [last]), options)
+            found.setdefault(way, {})[seed] = score(result.rows, last)
+            if taught:
+                found["teacher"] = {0: score(result.rows, "teacher")}
     default = default_method(teacher, student)
     if default in found:
         found["default"] = found[default]
-    return [row for method, by_seed in found.items() for row in over_seeds(f"{pair}-{method}", by_seed, options)]
+    return [row for way, by_seed in found.items() for row in over_seeds(f"{pair}-{way}", by_seed, options)]
 
 
 def _short(teacher: str, student: str) -> str:
     return "-".join(name.rpartition(":")[2].removeprefix("cifar_") for name in (teacher, student))
 
 
-def _sets(pair: str, method: str, teacher: str, student: str, terms: list[Any], seed: int) -> dict[str, Any]:
+def _sets(pair: str, way: str, teacher: str, student: str, seed: int) -> dict[str, Any]:
     count = epochs(240, 30)
     return {
-        "name": f"distill-{pair}-{method}-seed{seed}",
+        "name": f"distill-{pair}-{way}-seed{seed}",
         "seed": seed,
         "teacher.model": teacher,
         "alone.model": student,
         "student.model": student,
-        "student.losses": terms,
         **{f"{stage}.epochs": count for stage in ("alone", "student")},
     }

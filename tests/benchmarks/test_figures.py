@@ -215,7 +215,7 @@ def test_the_default_of_a_pair_is_one_of_its_methods(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(figure, "_pair", lambda *pair_and_methods: made.append(pair_and_methods[:3]) or [])
     asked = Options("distill", "distill-pairs", parts=("wrn_40_2-wrn_16_2-dkd", "resnet56-mobilenet_v2_half"))
     assert figure.measure(asked) == []
-    half = ("cifar_resnet56", "benchmarks.networks:mobilenet_v2_half", list(figure.COMPARED))
+    half = ("cifar_resnet56", "benchmarks.networks:mobilenet_v2_half", list(figure.WAYS))
     assert made == [("wrn_40_2", "wrn_16_2", ["dkd"]), half]
     with pytest.raises(EdgepressError, match="vgg13-vgg8"):
         figure.measure(Options("distill", "distill-pairs", parts=("vgg13-vgg9",)))
