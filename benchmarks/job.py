@@ -50,11 +50,7 @@ def toward(whole: Recipe, labels: Sequence[str]) -> Recipe:
 
     It has a name of its own: what two processes make of one recipe need not wait for each other.
     """
-    needed = {whole.step(label).label for label in labels}
-    for step in reversed(whole.steps):
-        if step.label in needed:
-            needed |= {label for label in (step.input, *step.references().values()) if label}
-    steps = tuple(step for step in whole.steps if step.label in needed)
+    steps = whole.needed(labels)
     return replace(whole, steps=steps, name=f"{whole.name}-{steps[-1].label}") if steps != whole.steps else whole
 
 

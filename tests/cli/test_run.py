@@ -51,6 +51,7 @@ def test_until_and_set(small: Small, call: Call, tmp_path: Path) -> None:
         (["demo", "--set", "student.epochs=many"], "student"),
         (["demo", "--set", "student"], "name.field=value"),
         (["demo", "--until", "studen"], "did you mean 'student'?"),
+        (["demo", "--only", "studen"], "did you mean 'student'?"),
         (["demo", "--fresh", "techer"], "did you mean 'teacher'?"),
     ],
 )
@@ -63,9 +64,9 @@ def test_a_wrong_word_is_told_before_anything_is_computed(
 
 
 def test_the_command_that_goes_on_does_not_begin_again() -> None:
-    assert _command("demo", (), None, None, None, False, Path("runs")) == "edgepress run demo"
-    told = _command("my recipe.yaml", ("seed=1",), "student", 2, "jsonl", True, Path("my runs"))
-    words = "--set seed=1 --until student --processes 2 --track jsonl --smoke --runs 'my runs'"
+    assert _command("demo", (), None, (), None, None, False, Path("runs")) == "edgepress run demo"
+    told = _command("my recipe.yaml", ("seed=1",), "student", ("a", "b"), 2, "jsonl", True, Path("my runs"))
+    words = "--set seed=1 --until student --only a --only b --processes 2 --track jsonl --smoke --runs 'my runs'"
     assert told == f"edgepress run 'my recipe.yaml' {words}"
 
 

@@ -178,6 +178,18 @@ def test_until_stops_there_and_from_goes_on_there(run_recipe: Run) -> None:
     assert (notes.kept(), notes.done()) == (["teacher"], ["student"])
 
 
+def test_only_leaves_other_branches_out(run_recipe: Run) -> None:
+    branches = chain()
+    other = {"train": {**branches["stages"][0]["train"], "name": "other"}}
+    branches["stages"] = [other, *branches["stages"]]
+    _, notes = run_recipe(branches, only=("student",))
+    assert notes.done() == ["teacher", "student"]
+    with pytest.raises(ConfigError, match="--only student: that stage is not among those to run; mend --from, --until"):
+        run_recipe(branches, only=("student",), until="other")
+    with pytest.raises(ConfigError, match="--from other: that stage is not"):
+        run_recipe(branches, only=("student",), start="other")
+
+
 def test_fresh_computes_that_stage_and_what_depends_on_it_anew(run_recipe: Run) -> None:
     first, _ = run_recipe(chain())
     before = {label: weights(shelf) for label, shelf in first.shelves.items()}
@@ -189,7 +201,12 @@ def test_fresh_computes_that_stage_and_what_depends_on_it_anew(run_recipe: Run) 
 
 
 @pytest.mark.parametrize(
-    "option", [{"start": "student", "fresh": ("teacher",)}, {"until": "teacher", "fresh": ("student",)}]
+    "option",
+    [
+        {"start": "student", "fresh": ("teacher",)},
+        {"until": "teacher", "fresh": ("student",)},
+        {"only": ("teacher",), "fresh": ("student",)},
+    ],
 )
 def test_fresh_outside_of_what_runs_is_refused_and_destroys_nothing(run_recipe: Run, option: dict[str, Any]) -> None:
     first, _ = run_recipe(chain())
@@ -198,7 +215,9 @@ def test_fresh_outside_of_what_runs_is_refused_and_destroys_nothing(run_recipe: 
     assert all(shelf.done for shelf in first.shelves.values())
 
 
-@pytest.mark.parametrize("option", [{"start": "studnet"}, {"until": "studnet"}, {"fresh": ("studnet",)}])
+@pytest.mark.parametrize(
+    "option", [{"start": "studnet"}, {"until": "studnet"}, {"only": ("studnet",)}, {"fresh": ("studnet",)}]
+)
 def test_an_unknown_stage_is_named_before_anything_runs(run_recipe: Run, runs: Path, option: dict[str, Any]) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'student'"):
         run_recipe(chain(), **option)

@@ -25,6 +25,7 @@ SECTION = "Compress"
 )
 @click.option("--from", "start", metavar="NAME", help="Take everything before this stage as it is.")
 @click.option("--until", metavar="NAME", help="Stop after this stage.")
+@click.option("--only", multiple=True, metavar="NAME", help="Run this stage and what it needs, no other branch.")
 @click.option("--fresh", multiple=True, metavar="NAME", help="Compute this stage, and what follows from it, anew.")
 @click.option("--processes", type=click.IntRange(1), metavar="N", help="Train with N processes on this machine.")
 @click.option("--track", metavar="A,B", help="Tell of the trainings: jsonl, tensorboard, wandb (offline).")
@@ -36,6 +37,7 @@ def command(
     sets: tuple[str, ...],
     start: str | None,
     until: str | None,
+    only: tuple[str, ...],
     fresh: tuple[str, ...],
     processes: int | None,
     track: str | None,
@@ -56,7 +58,7 @@ def command(
     from edgepress.recipes.runner import Options
     from edgepress.recipes.runner import smoke as shrink
 
-    again = _command(recipe, sets, until, processes, track, smoke, runs)
+    again = _command(recipe, sets, until, only, processes, track, smoke, runs)
     wanted = read_recipe(find_recipe(recipe), sets)
     told = wanted.track.with_names(track) if track else wanted.track
     told.named()
@@ -67,7 +69,7 @@ def command(
         words = [*shlex.split(again)[1:], *more, *(["--json"] if as_json else [])]
         sys.exit(launch([sys.executable, "-m", "edgepress.cli", *words], processes, again))
     ranks = _group(processes)
-    options = Options(start, until, fresh, again, told if track else None)
+    options = Options(start, until, only, fresh, again, told if track else None)
     result, report = carry_out(shrink(wanted) if smoke else wanted, runs, options, again, ranks)
     if not ranks.main:
         return
@@ -151,6 +153,7 @@ def _command(
     recipe: str,
     sets: tuple[str, ...],
     until: str | None,
+    only: tuple[str, ...],
     processes: int | None,
     track: str | None,
     smoke: bool,
@@ -160,6 +163,7 @@ def _command(
     words = ["edgepress", "run", recipe]
     words += [word for text in sets for word in ("--set", text)]
     words += ["--until", until] if until else []
+    words += [word for name in only for word in ("--only", name)]
     words += ["--processes", str(processes)] if processes and processes > 1 else []
     words += ["--track", track] if track else []
     words += ["--smoke"] if smoke else []

@@ -48,6 +48,10 @@ class Step:
             named |= {name: label.removeprefix("$") for name, label in each.items() if label}
         return named
 
+    def sources(self) -> list[str]:
+        """Return the labels of all steps whose artifacts it is given."""
+        return [*self.references().values(), *([self.input] if self.input else [])]
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -66,6 +70,15 @@ class Recipe:
             if step.label == label:
                 return step
         raise UnknownNameError("stage", label, [s.label for s in self.steps])
+
+    def needed(self, labels: Sequence[str]) -> tuple[Step, ...]:
+        """Return the steps of those labels and all that they are made from, in the order of the recipe; raise
+        `UnknownNameError` for a label that it does not have."""
+        wanted = {self.step(label).label for label in labels}
+        for step in reversed(self.steps):
+            if step.label in wanted:
+                wanted |= set(step.sources())
+        return tuple(step for step in self.steps if step.label in wanted)
 
 
 def read_recipe(path: Path, sets: Sequence[str] = ()) -> Recipe:

@@ -31,11 +31,12 @@ from edgepress.train.track import Track
 
 @dataclass(frozen=True)
 class Options:
-    """How to run: `start` and `until` name the first and last stage, `fresh` the stages to compute anew; `track` says
-    who is told of the trainings, in place of what the recipe says."""
+    """How to run: `start` and `until` name the first and last stage, `only` those that are wanted, with what they need,
+    `fresh` the stages to compute anew; `track` says who is told of the trainings, in place of what the recipe says."""
 
     start: str | None = None
     until: str | None = None
+    only: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
     command: str = ""
     track: Track | None = None
@@ -85,15 +86,25 @@ def run(recipe: Recipe, root: Path, progress: Progress, options: Options = Optio
 
 def _chosen(recipe: Recipe, options: Options) -> tuple[Step, ...]:
     labels = [step.label for step in recipe.steps]
-    for label in (options.start, options.until, *options.fresh):
+    for label in (options.start, options.until, *options.only, *options.fresh):
         if label is not None and label not in labels:
             raise UnknownNameError("stage", label, labels)
     last = labels.index(options.until) if options.until else len(labels) - 1
     first = labels.index(options.start) if options.start else 0
-    for label in options.fresh:
-        if not first <= labels.index(label) <= last:
-            raise ConfigError(f"--fresh {label}: that stage is not among those to run; mend --from and --until")
-    return recipe.steps[: last + 1]
+    steps = recipe.needed(options.only) if options.only else recipe.steps
+    steps = tuple(step for step in steps if labels.index(step.label) <= last)
+    run = [step.label for step in steps if labels.index(step.label) >= first]
+    named = {"--fresh": options.fresh, "--only": options.only, "--from": (options.start,) if options.start else ()}
+    for word, given in named.items():
+        for label in given:
+            if label not in run:
+                raise ConfigError(f"{word} {label}: that stage is not among those to run; mend {_others(word)}")
+    return steps
+
+
+def _others(word: str) -> str:
+    """Return the options that say together with `word` which stages run."""
+    return ", ".join(other for other in ("--from", "--until", "--only") if other != word)
 
 
 class _Runner:
@@ -108,7 +119,7 @@ class _Runner:
         self._renewed: set[str] = set()
         self._started = options.start is None
         for step in recipe.steps:  # all keys are known before anything is computed
-            inputs = {label: self.result.shelves[label].key for label in _needs(step)}
+            inputs = {label: self.result.shelves[label].key for label in step.sources()}
             self.result.shelves[step.label] = Shelf(root, step.kind, stage_key(step, inputs, data.fingerprint))
 
     def advance(self, step: Step) -> None:
@@ -129,7 +140,7 @@ class _Runner:
 
     def _taken(self, step: Step, shelf: Shelf, held: contextlib.ExitStack) -> bool:
         """Return whether the artifact of `step` is there; keep others out of its folder where it is not."""
-        if step.label in self.options.fresh or self._renewed.intersection(_needs(step)):
+        if step.label in self.options.fresh or self._renewed.intersection(step.sources()):
             with shelf.held():
                 shelf.forget()
             self._renewed.add(step.label)
@@ -255,10 +266,6 @@ class _Runner:
             )
             write_rows(path, measure(artifact, ctx))
         return [replace(row, artifact=step.label) for row in read_rows(path)]
-
-
-def _needs(step: Step) -> list[str]:
-    return [*step.references().values(), *([step.input] if step.input else [])]
 
 
 def predictor(artifact: Artifact) -> Predictor:
