@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.accuracy import TEACHER, public_weights, value
+from benchmarks.accuracy import public_sets, value
 from benchmarks.base import RECIPES, Options
 from benchmarks.job import patiently, recipe, toward
 from benchmarks.side_by_side import call, in_turns
@@ -32,15 +32,20 @@ def run_recipe(
 
     A trial is of a network so small that it takes a minute: `quick` is what it sets over the recipe.
     """
-    sets = [f"teacher.weights={public_weights(TEACHER)}", *sets, *(quick if options.quick else ())]
-    wanted = recipe(RECIPES / f"{name}.yaml", sets, options.quick)
+    path = RECIPES / f"{name}.yaml"
+    wanted = recipe(path, [*public_sets(path), *sets, *(quick if options.quick else ())], options.quick)
     wanted = toward(wanted, only) if only else wanted
     return patiently(wanted, options.work / "runs", RunOptions(command=options.command))
 
 
-def chain_rows(options: Options, name: str, quick: Sequence[str], sets: Sequence[str] = ()) -> list[Row]:
+def chain_rows(
+    options: Options, name: str, quick: Sequence[str], sets: Sequence[str] = (), called: str = ""
+) -> list[Row]:
     """Return the rows of the recipe `name`: `top1`, `bytes` and `params` of both, and of the small file `drop`,
-    `ratio_bytes`, `ratio_params`, `latency`, `speedup` and `speedup_eager`; the score of every stage between."""
+    `ratio_bytes`, `ratio_params`, `latency`, `speedup` and `speedup_eager`; the score of every stage between.
+
+    `called` is what the names of the rows begin with, where that is not the recipe's.
+    """
     result = run_recipe(options, name, quick, sets)
     programs = {key: read_bundle(result.shelves[key].folder / BUNDLE) for key in (WHOLE, SMALL)}
     whole = result.shelves["whole"].load()
@@ -48,6 +53,7 @@ def chain_rows(options: Options, name: str, quick: Sequence[str], sets: Sequence
     calls: dict[str, Callable[[], object]] = {key: _call(program) for key, program in programs.items()}
     calls["eager"] = _eager(whole)
     times = in_turns(calls, 30 if options.quick else 300)
+    name = called or name
     found = [replace(row, artifact=f"{name}-{row.artifact}", command=options.command) for row in result.rows]
     mine, program = f"{name}-{SMALL}", programs[SMALL]
     top1, size, params = (

@@ -33,9 +33,7 @@ def prepared(name: str, options: Options, sets: Mapping[str, Any]) -> Recipe:
     recipe = read_recipe(RECIPES / f"{name}.yaml", words)
     if not options.quick:
         return recipe
-    recipe = replace(recipe, source=Cifar10() if missing else recipe.source)
-    recipe = smoke(recipe)
-    return replace(recipe, source=replace(recipe.source, limit_eval=500))  # pyright: ignore[reportCallIssue]
+    return smoke(replace(recipe, source=Cifar10() if missing else recipe.source))
 
 
 def done(recipe: Recipe, options: Options) -> Result:
