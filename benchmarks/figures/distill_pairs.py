@@ -104,4 +104,5 @@ def _sets(pair: str, way: str, teacher: str, student: str, seed: int) -> dict[st
         "alone.model": student,
         "student.model": student,
         **{f"{stage}.epochs": count for stage in ("alone", "student")},
+        "student.views": epochs(24, 12),
     }
