@@ -2,10 +2,8 @@
 
 `resnet50-mobilenet_v3_small` on CIFAR-100 and `resnet152-resnet18` on CIFAR-10, 100 epochs, where a GPU is at hand.
 Such teachers do not train on a CPU in time: there a ResNet-18 teaches, in the second pair one of half its width, and
-the names of the rows say so. `whole` is the teacher, `student` the default's; see `benchmarks.chains`.
+the names of the rows say so. One seed. `whole` is the teacher, `student` the default's; see `benchmarks.chains`.
 """
-
-from collections.abc import Sequence
 
 import torch
 
@@ -19,13 +17,12 @@ PARTS = "pairs"
 STUDENTS = ("alone", "kd", "student")
 
 
-def _shorter(whole: int, students: int, views: int, integer: Sequence[str] = ()) -> list[str]:
+def _shorter(whole: int, students: int, views: int) -> list[str]:
     return [
         "whole.model=resnet18",
         f"whole.epochs={whole}",
         *(f"{name}.epochs={students}" for name in STUDENTS),
         *(f"{name}.views={views}" for name in STUDENTS[1:]),
-        *integer,
     ]
 
 
@@ -33,7 +30,7 @@ PAIRS = {
     "founding-mobilenet": (
         "resnet50-mobilenet_v3_small",
         "resnet18-mobilenet_v3_small",
-        _shorter(12, 30, 6, ["integer.epochs=4", "integer.views=6"]),
+        [*_shorter(12, 30, 6), "integer.epochs=4", "integer.views=6"],
     ),
     "founding-resnet": (
         "resnet152-resnet18",

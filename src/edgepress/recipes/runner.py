@@ -93,11 +93,11 @@ def _chosen(recipe: Recipe, options: Options) -> tuple[Step, ...]:
     first = labels.index(options.start) if options.start else 0
     steps = recipe.needed(options.only) if options.only else recipe.steps
     steps = tuple(step for step in steps if labels.index(step.label) <= last)
-    run = [step.label for step in steps if labels.index(step.label) >= first]
+    running = [step.label for step in steps if labels.index(step.label) >= first]
     named = {"--fresh": options.fresh, "--only": options.only, "--from": (options.start,) if options.start else ()}
     for word, given in named.items():
         for label in given:
-            if label not in run:
+            if label not in running:
                 raise ConfigError(f"{word} {label}: that stage is not among those to run; mend {_others(word)}")
     return steps
 
