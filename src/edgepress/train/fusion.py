@@ -19,18 +19,24 @@ class Fuse(nn.Module):
         super().__init__()
         self.enter = nn.Sequential(nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width))
         self.leave = nn.Sequential(nn.Conv2d(width, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
-        self.attend: nn.Module | None = None
-        if not deepest:
-            self.attend = nn.Sequential(nn.Conv2d(2 * width, 2, 1), nn.Sigmoid())
+        self.attend = None if deepest else nn.Sequential(nn.Conv2d(2 * width, 2, 1))
 
     def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return (what is compared, the residual)."""
         x = self.enter(x)
         if self.attend is not None and deeper is not None:
-            deeper = F.interpolate(deeper, x.shape[2:], mode="nearest")
-            weights = self.attend(torch.cat((x, deeper), 1))
-            x = x * weights[:, :1] + deeper * weights[:, 1:]
+            x = self._mixed(x, deeper, self.attend[0])
         return self.leave(x), x
+
+    @staticmethod
+    def _mixed(x: Tensor, deeper: Tensor, attend: nn.Conv2d) -> Tensor:
+        # The convolution of both maps one on the other is the sum of two, and that of the deeper one may be done while
+        # it is small: enlarging repeats pixels, and a 1x1 convolution looks at one at a time.
+        width, size = x.shape[1], x.shape[2:]
+        mine, theirs = attend.weight[:, :width], attend.weight[:, width:]
+        asked = F.conv2d(x, mine, attend.bias) + F.interpolate(F.conv2d(deeper, theirs), size, mode="nearest")
+        weights = asked.sigmoid()
+        return torch.addcmul(x * weights[:, :1], F.interpolate(deeper, size, mode="nearest"), weights[:, 1:])
 
 
 class Fusion(nn.Module):

@@ -45,10 +45,15 @@ class Review(FeatureTerm):
 def _context(ours: "Tensor", theirs: "Tensor") -> "Tensor":
     from edgepress.train.connectors import pooled
 
-    total, weights, weight = (ours - theirs).square().mean(), 1.0, 1.0
+    # Means are linear: the difference is pooled in place of both maps, and where all windows are alike a pooled map
+    # pools on.
+    whole = small = ours - theirs
+    nested = all(side % 4 == 0 for side in whole.shape[2:])
+    total, weights, weight = whole.square().mean(), 1.0, 1.0
     for side in (4, 2, 1):
-        if side < min(ours.shape[2:]):
+        if side < min(whole.shape[2:]):
+            small = pooled(small if nested else whole, (side, side))
             weight /= 2
-            total = total + weight * (pooled(ours, (side, side)) - pooled(theirs, (side, side))).square().mean()
+            total = total + weight * small.square().mean()
             weights += weight
     return total / weights
