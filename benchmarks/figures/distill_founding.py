@@ -30,7 +30,7 @@ PAIRS = {
     "founding-mobilenet": (
         "resnet50-mobilenet_v3_small",
         "resnet18-mobilenet_v3_small",
-        [*_shorter(12, 30, 6), "integer.epochs=4", "integer.views=6"],
+        [*_shorter(10, 12, 6), "integer.epochs=3", "integer.views=6"],
     ),
     "founding-resnet": (
         "resnet152-resnet18",

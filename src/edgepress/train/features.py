@@ -170,7 +170,7 @@ def _unjoinable(term: FeatureTerm, a: Site, b: Site) -> str | None:
 def _evenly(x: Tensor) -> Tensor:
     """Return `x`; its gradient comes back in the order of memory that `x` has.
 
-    Losses that pool give it in another, and a batch norm before them takes 3 to 7 times as long where the two differ.
+    Losses that pool give it in another, and the batch norm before them then takes several times as long.
     """
     if x.requires_grad and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
         x.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))

@@ -19,13 +19,13 @@ class Fuse(nn.Module):
         super().__init__()
         self.enter = nn.Sequential(nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width))
         self.leave = nn.Sequential(nn.Conv2d(width, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
-        self.attend = None if deepest else nn.Sequential(nn.Conv2d(2 * width, 2, 1))
+        self.attend = None if deepest else nn.Conv2d(2 * width, 2, 1)
 
     def forward(self, x: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return (what is compared, the residual)."""
         x = self.enter(x)
         if self.attend is not None and deeper is not None:
-            x = self._mixed(x, deeper, self.attend[0])
+            x = self._mixed(x, deeper, self.attend)
         return self.leave(x), x
 
     @staticmethod
