@@ -145,13 +145,13 @@ def attempt(runs: str, quick: bool) -> None:
 
     from benchmarks.job import patiently, recipe
     from edgepress.recipes.runner import Options as RunOptions
-    from edgepress.train import fit
+    from edgepress.train import training
 
     folder = Path(runs)
     folder.mkdir(parents=True, exist_ok=True)
     sys.stdout = sys.stderr = open(folder / "log.txt", "a", buffering=1)  # noqa: SIM115  (open as long as the process)
     torch.set_num_threads(1)
-    fit.CHECKPOINT_SECONDS = 0.3
+    training.CHECKPOINT_SECONDS = 0.3
     # Patience covers the instant in which a killed process still holds its locks.
     patiently(recipe(RECIPES / "kill-resume.yaml", [], quick), folder, RunOptions())
 

@@ -28,7 +28,7 @@ class Killed(BaseException):
 @pytest.fixture
 def killed_at_save(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make the checkpoint die after the given number of saves."""
-    from edgepress.train import fit
+    from edgepress.train import training
     from edgepress.train.state import FileCheckpoint
 
     save = FileCheckpoint.save
@@ -43,7 +43,7 @@ def killed_at_save(monkeypatch: pytest.MonkeyPatch) -> Any:
                 raise Killed
 
         monkeypatch.setattr(FileCheckpoint, "save", dying)
-        monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", 0.0)  # after every step, not only between epochs
+        monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)  # after every step, not only between epochs
 
     return arm
 

@@ -109,10 +109,10 @@ def train(ranks: Ranks, stages: Mapping[str, Stage], folder: Path, references: d
 
 def train_and_die(ranks: Ranks, stage: Stage, folder: Path, at: int) -> None:
     """Train with a checkpoint after every step; process 1 ends as by a power cut in step `at`."""
-    from edgepress.train import fit
+    from edgepress.train import training
 
-    fit.CHECKPOINT_SECONDS = 0.0
-    own, steps = fit._Run.step, 0
+    training.CHECKPOINT_SECONDS = 0.0
+    own, steps = training.Training.step, 0
 
     def step(self: Any, batch: Any) -> str:
         nonlocal steps
@@ -121,7 +121,7 @@ def train_and_die(ranks: Ranks, stage: Stage, folder: Path, at: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return own(self, batch)
 
-    fit._Run.step = step
+    training.Training.step = step
     ctx = context(folder / "cache", FileCheckpoint(folder / "state.pt"))
     try:
         stage(None, dataclasses.replace(ctx, ranks=ranks))

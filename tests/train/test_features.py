@@ -13,7 +13,7 @@ from edgepress.core.errors import ConfigError
 from edgepress.core.inputs import InputSpec
 from edgepress.data.arrays import ArraySplit
 from edgepress.data.base import Data
-from edgepress.train import fit as fit_module
+from edgepress.train import training
 from edgepress.train.features import Tap, Taps
 from edgepress.train.objectives.base import FeatureTerm, objectives
 from edgepress.train.pairing import Site, arranged, dry_run, layout_of, pair, stages
@@ -78,7 +78,7 @@ def test_a_student_taught_by_features_carries_nothing_of_it(name: str, tmp_path:
 
 @pytest.mark.parametrize("losses", [("review",), ("mgd", {"dkd": {"beta": 2}}), ("margin", "crd_in_batch")])
 def test_connectors_are_part_of_the_checkpoint(losses: Any, tmp_path: Path, teacher: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     stage = dataclasses.replace(STUDENT, losses=losses, clip=1.0)
     undisturbed = taught(stage, tmp_path / "one", teacher)
     for dies_at in (1, 4, 6):

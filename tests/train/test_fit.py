@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edgepress.core.errors import ConfigError, TrainingError
-from edgepress.train import fit as fit_module
+from edgepress.train import training
 from edgepress.train.stages import Train
 from train.helpers import NET, Kept, context, same_weights, tiny_data
 
@@ -26,7 +26,7 @@ def test_it_learns_and_logs(tmp_path):
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("dies_at", [1, 7, 8, 13])
 def test_killed_and_started_again_it_ends_bit_identical(tmp_path, monkeypatch, dies_at, optimizer, ema):
-    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)  # a checkpoint after every step
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)  # a checkpoint after every step
     stage = dataclasses.replace(STAGE, ema=ema, optimizer=optimizer, lr=0.01, clip=1.0)
     undisturbed = stage(None, context(tmp_path))
     checkpoint = Kept(dies_at)
@@ -60,7 +60,7 @@ def test_a_loss_rises_over_its_warmup(tmp_path):
 
 
 def test_mixup_resumes_too_and_changes_the_result(tmp_path, monkeypatch):
-    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     stage = dataclasses.replace(STAGE, augment={"mixup": 0.4})
     undisturbed = stage(None, context(tmp_path))
     checkpoint = Kept(dies_at=5)

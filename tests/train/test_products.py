@@ -8,8 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgepress.core.inputs import InputSpec
-from edgepress.train import fit as fit_module
-from edgepress.train import inference, precision, products
+from edgepress.train import inference, precision, products, training
 from edgepress.train.products import faster, matrix_products, site
 from edgepress.train.stages import Train
 from train.helpers import Kept, context, same_weights
@@ -96,7 +95,7 @@ def test_a_network_that_only_answers_is_timed_in_its_outputs_alone(tmp_path, mon
 
 
 def test_a_training_uses_what_was_chosen_and_resumes_with_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(products, "CHANNELS", 1)
     monkeypatch.setattr(products, "_faster_passes", lambda *_: "ow")
     monkeypatch.setattr(precision, "_speed", lambda mode: mode.channels_last)

@@ -12,8 +12,7 @@ from torch import nn
 
 from edgepress.core.errors import TrainingError
 from edgepress.tasks.base import tasks
-from edgepress.train import diagnosis
-from edgepress.train import fit as fit_module
+from edgepress.train import diagnosis, training
 from edgepress.train.average import Average
 from edgepress.train.config import Augment
 from edgepress.train.diagnosis import Answers
@@ -87,7 +86,7 @@ def test_a_student_learns_from_two_teachers(more: Any, tmp_path: Any, teacher: A
 
 @pytest.mark.parametrize("turns", ["together", "alternating"])
 def test_two_networks_teach_each_other_and_resume_to_the_bit(turns: Any, tmp_path: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     stage = dataclasses.replace(MUTUAL, turns=turns, clip=1.0)
     log: list = []
     undisturbed = stage(None, context(tmp_path, log=log))

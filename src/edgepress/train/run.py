@@ -19,12 +19,13 @@ from edgepress.train.auto import chosen
 from edgepress.train.companion import Companion
 from edgepress.train.config import Augment
 from edgepress.train.diagnosis import Answers, parts, read
-from edgepress.train.fit import Evaluate, FitConfig, fit, predictor_of
+from edgepress.train.fit import FitConfig, fit, predictor_of
 from edgepress.train.loader import Loader
 from edgepress.train.memory import kept_memory
 from edgepress.train.precision import Mode
 from edgepress.train.stages import Distill, Fitting, Mutual
 from edgepress.train.teaching import Comparison, Lesson, lesson_of, peer_of, require_same_task, teachers_of
+from edgepress.train.training import Evaluate
 
 
 def run_fit(stage: Fitting, artifact: Model | None, ctx: Context, teacher: Artifact | None = None) -> Model:
