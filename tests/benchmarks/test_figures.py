@@ -12,7 +12,7 @@ from benchmarks.base import Options
 from benchmarks.figures import kill_resume
 from benchmarks.figures.kill_resume import differences, place_of, snapshot
 
-from edgepress.core.artifact import Program, Signature
+from edgepress.core.artifact import Builder, Model, Program, Signature
 from edgepress.core.errors import BundleError, EdgepressError
 from edgepress.core.inputs import InputSpec
 from edgepress.measure.rows import Row, write_rows
@@ -208,8 +208,18 @@ def test_the_zoo_keeps_every_byte_of_the_model(tmp_path: Path) -> None:
 def test_the_default_of_a_pair_is_one_of_its_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.figures import distill_pairs as figure
 
-    assert figure.default_method("wrn_40_2", "wrn_16_2") == "dist"
-    assert {figure.default_method(*pair) for pair in figure.PAIRS if "mobilenet" in pair[1]} == {"dist"}
+    from edgepress.models.build import build
+    from edgepress.train.auto import kin, kind_of
+    from edgepress.train.stages import Distill
+
+    assert figure.default_method("wrn_40_2", "wrn_16_2") == "review"
+    assert {figure.default_method(*pair) for pair in figure.PAIRS if "mobilenet" in pair[1]} == {"review"}
+    classes = tuple(f"class {number}" for number in range(100))
+    signature = Signature("classification", InputSpec(32, 32), classes)
+    for teacher, student in figure.PAIRS:
+        both = [Model(build(Builder(name), signature), Builder(name), signature) for name in (student, teacher)]
+        stage = Distill(epochs=1, teacher="$teacher", model=student)
+        assert kind_of(stage, both[0], both[1:]) == kin(Builder(student), Builder(teacher)), "their stages meet"
 
     made: list[tuple[str, str, list[str]]] = []
     monkeypatch.setattr(figure, "_pair", lambda *pair_and_methods: made.append(pair_and_methods[:3]) or [])

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from torch import nn
 
-from edgepress.core.artifact import Builder, Model, Signature
+from edgepress.core.artifact import Builder, Model, Signature, TaskName
 from edgepress.core.inputs import InputSpec
+from edgepress.models.build import build
 from edgepress.train.auto import CHOICES, chosen, family_of, kind_of
 from edgepress.train.stages import Distill
 
@@ -32,18 +33,29 @@ def test_the_family_is_read_from_the_name(name: str, family: str) -> None:
 LABELS = tuple(f"class {number}" for number in range(11))
 
 
-def student(name: str = "cifar_resnet8", task: str = "classification", labels: tuple[str, ...] = LABELS) -> Model:
-    return Model(nn.Identity(), Builder(name), Signature(task, InputSpec(32, 32), labels))
+def network(name: str, task: TaskName = "classification", labels: tuple[str, ...] = LABELS) -> Model:
+    signature = Signature(task, InputSpec(32, 32), labels)
+    return Model(build(Builder(name), signature), Builder(name), signature)
 
 
 def test_the_kind_of_a_pair_decides() -> None:
-    resnet, other = Builder("resnet50"), Builder("vgg13")
-    assert kind_of(STAGE, student(), [resnet]) == "same family"
-    assert kind_of(STAGE, student(), [other]) == "other family"
-    assert kind_of(STAGE, student(), [resnet, other]) == "several teachers"
-    assert kind_of(STAGE, student(labels=LABELS[:10]), [resnet]) == "few classes"
-    assert kind_of(STAGE, student("unet", "segmentation"), [Builder("unet")]) == "class maps"
-    assert kind_of(replace(STAGE, model=None), student(), [Builder("cifar_resnet8")]) == "recovery"
+    student, resnet, other = network("cifar_resnet8"), network("cifar_resnet20"), network("vgg8")
+    assert kind_of(STAGE, student, [resnet]) == "same family"
+    assert kind_of(STAGE, student, [other]) == "other family"
+    assert kind_of(STAGE, student, [resnet, other]) == "several teachers"
+    assert kind_of(STAGE, network("cifar_resnet8", labels=LABELS[:10]), [resnet]) == "few classes"
+    assert kind_of(STAGE, network("unet", "segmentation"), [network("unet", "segmentation")]) == "class maps"
+    assert kind_of(replace(STAGE, model=None), student, [student]) == "recovery"
+
+
+def test_layers_are_compared_where_stages_meet() -> None:
+    student, plain = network("cifar_resnet8"), network("digits_cnn")
+    patches = replace(plain, module=nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(512, 11)))
+    assert kind_of(STAGE, student, [patches]) == kind_of(STAGE, patches, [student]) == "logits only"
+    stage, why = chosen(STAGE, student, [patches])
+    assert [name for name, *_ in stage.objective().terms] == ["dist", "ce"] and "logits only" in why
+    stage, _ = chosen(STAGE, student, [network("cifar_resnet20")])
+    assert [name for name, *_ in stage.objective().terms] == ["review", "ce"]
 
 
 def test_every_choice_is_a_recipe_that_checks() -> None:
@@ -59,5 +71,5 @@ def test_nothing_said_is_undecided_and_anything_said_is_not() -> None:
 
 
 def test_the_reason_names_the_kind() -> None:
-    stage, why = chosen(STAGE, student("vgg8"), [Builder("resnet50")])
+    stage, why = chosen(STAGE, network("vgg8"), [network("cifar_resnet8")])
     assert not stage.undecided and "other family" in why

@@ -103,7 +103,7 @@ def test_labels_are_smoothed_where_the_losses_were_chosen_or_listed() -> None:
     smooth = dataclasses.replace(PLAIN, label_smoothing=0.1)
     signature = Signature("classification", InputSpec(32, 32), tuple(f"class {number}" for number in range(100)))
     student = Model(nn.Identity(), Builder("cifar_resnet8"), signature)
-    stage, _ = chosen(smooth, student, [Builder("cifar_resnet20")])
+    stage, _ = chosen(smooth, student, [student])
     listed = dataclasses.replace(smooth, losses=("kd", {"supervised": {"weight": 0.5}}))
     own = dataclasses.replace(smooth, losses=("kd", {"supervised": {"label_smoothing": 0.2}}))
     for made, expected in ((stage, 0.1), (listed, 0.1), (own, 0.2)):

@@ -1,8 +1,9 @@
 """What `distill` minimizes where nobody says: the losses by the kind of pair, and the reason. Light.
 
-The reasons are rows: of the figure `distill-methods`, `resnet20-resnet8-...` for a student of the teacher's family and
-`resnet20-light_cnn-...` for one of another; `resnet8-kd-fp32` and `resnet8-alone-fp32` (ten classes) for plain
-distillation, which is also what the kinds get that nobody has compared yet. Of class maps LOG.md tells.
+The reasons are rows: `resnet56-resnet20-...` of the figure `distill-pairs` for a student of the teacher's family,
+`resnet20-light_cnn-...` of `distill-methods` for one of another; `resnet8-kd-fp32` and `resnet8-alone-fp32` (ten
+classes) for plain distillation, which is also what the kinds get that nobody has compared yet. Of class maps LOG.md
+tells.
 """
 
 import re
@@ -17,8 +18,14 @@ if TYPE_CHECKING:
 FEW = 10
 """Up to so many classes an answer has few relations between them to learn: of two there is none."""
 
-Kind = Literal["class maps", "several teachers", "recovery", "few classes", "same family", "other family"]
-"""`recovery`: the student is not made anew, it is a network that an edit before has hurt."""
+LEVELS = 2
+"""Layers are compared where the maps of both networks share so many sizes."""
+
+Kind = Literal[
+    "class maps", "several teachers", "recovery", "few classes", "logits only", "same family", "other family"
+]
+"""`recovery`: the student is not made anew, it is a network that an edit before has hurt. `logits only`: the maps
+of the two networks do not share the sizes of their stages."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +48,20 @@ CHOICES: dict[Kind, Choice] = {
     "several teachers": Choice((KD, LABELS), "the mean of their softened outputs; their layers have none"),
     "recovery": Choice((KD, LABELS), "softened outputs lead an edited network back to what it knew"),
     "few classes": Choice((KD, LABELS), "softened outputs gained 0.8 points from ResNet-20 to ResNet-8 on ten classes"),
-    "same family": Choice(
+    "logits only": Choice(
         ("dist",),
-        "relations of outputs gained 2.7 points over softened ones from ResNet-20 to ResNet-8 on a hundred classes; "
-        "'method: review' gained 3.7, and runs the teacher on every batch",
+        "stages of student and teacher have maps of other sizes; relations of outputs gained 1.6 points over softened "
+        "ones from ResNet-56 to ResNet-20 on a hundred classes",
+    ),
+    "same family": Choice(
+        ("review",),
+        "fused features gained 2.2 points over softened outputs from ResNet-56 to ResNet-20 on a hundred classes; "
+        "'method: dist' gained 1.6, and does not run the teacher on every batch",
     ),
     "other family": Choice(
-        ("dist",),
-        "relations of outputs gained 4.4 points over softened ones from ResNet-20 to a light CNN on a hundred classes; "
-        "'method: review' gained 5.5, and runs the teacher on every batch",
+        ("review",),
+        "fused features gained 5.5 points over softened outputs from ResNet-20 to a light CNN on a hundred classes; "
+        "'method: dist' gained 4.4, and does not run the teacher on every batch",
     ),
 }
 
@@ -64,7 +76,7 @@ def family_of(builder: "Builder") -> str:
     return found.group(1) if found else name
 
 
-def kind_of(stage: "Distill", student: "Model", teachers: "Sequence[Builder]") -> Kind:
+def kind_of(stage: "Distill", student: "Model", teachers: "Sequence[Model]") -> Kind:
     """Return which kind of pair a student, as `stage` takes it up, and its teachers are."""
     if student.signature.task == "segmentation":
         return "class maps"
@@ -74,7 +86,14 @@ def kind_of(stage: "Distill", student: "Model", teachers: "Sequence[Builder]") -
         return "recovery"
     if len(student.signature.labels) <= FEW:
         return "few classes"
-    return kin(student.builder, teachers[0])
+    return kin(student.builder, teachers[0].builder) if _meet(student, teachers[0]) else "logits only"
+
+
+def _meet(student: "Model", teacher: "Model") -> bool:
+    from edgepress.train.pairing import dry_run, of_one_size, stages
+
+    ends = [stages(dry_run(model.module, model.signature.input)) for model in (student, teacher)]
+    return len({ours.resolution for ours, _ in of_one_size(*ends)}) >= LEVELS
 
 
 def kin(student: "Builder", teacher: "Builder") -> Kind:
@@ -82,7 +101,7 @@ def kin(student: "Builder", teacher: "Builder") -> Kind:
     return "same family" if family_of(student) == family_of(teacher) else "other family"
 
 
-def chosen(stage: "Distill", student: "Model", teachers: "Sequence[Builder]") -> "tuple[Distill, str]":
+def chosen(stage: "Distill", student: "Model", teachers: "Sequence[Model]") -> "tuple[Distill, str]":
     """Return `stage` with its losses named, and the sentence that says why these."""
     kind = kind_of(stage, student, teachers)
     choice = CHOICES[kind]

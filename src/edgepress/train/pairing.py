@@ -199,12 +199,16 @@ def _normalizing(sites: list[Site], ends: list[Site]) -> list[Site]:
 
 def _stages_paired(student: list[Site], teacher: list[Site]) -> list[tuple[Site, Site]]:
     many = len({s.resolution for s in student}) > 1 and len({t.resolution for t in teacher}) > 1
-    by_resolution = {site.resolution: site for site in teacher}
-    equal = [(site, by_resolution[site.resolution]) for site in student if site.resolution in by_resolution]
-    if many and equal:
+    if many and (equal := of_one_size(student, teacher)):
         return equal
     count = min(len(student), len(teacher), 4)
     return [(_share(student, k, count), _share(teacher, k, count)) for k in range(1, count + 1)]
+
+
+def of_one_size(student: list[Site], teacher: list[Site]) -> list[tuple[Site, Site]]:
+    """Return the stages of the student with those of the teacher whose maps have the same height and width."""
+    by_resolution = {site.resolution: site for site in teacher}
+    return [(site, by_resolution[site.resolution]) for site in student if site.resolution in by_resolution]
 
 
 def _share(sites: list[Site], k: int, count: int) -> Site:

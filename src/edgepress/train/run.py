@@ -34,7 +34,7 @@ def run_fit(stage: Fitting, artifact: Model | None, ctx: Context, teacher: Artif
     require_same_task(start.signature, ctx.data)
     _tell_classes(ctx)
     if isinstance(stage, Distill) and stage.undecided:
-        stage, why = chosen(stage, start, [model.builder for model in teachers_of(stage, ctx)])
+        stage, why = chosen(stage, start, teachers_of(stage, ctx))
         ctx.progress.say(why)
         ctx.notes["losses"] = why
     task, device, objective, config = (

@@ -157,7 +157,7 @@ class Distill(Fitting):
     """
 
     # 1 compared features that a block had added to; 2 had no rising weights; 3 gave other families plain KD
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     references: ClassVar[tuple[str, ...]] = ("teacher",)
     later: ClassVar[tuple[str, ...]] = (*Fitting.later, "method", "losses", "teacher_weights", "vote")
 
