@@ -102,7 +102,12 @@ def kin(student: "Builder", teacher: "Builder") -> Kind:
 
 
 def chosen(stage: "Distill", student: "Model", teachers: "Sequence[Model]") -> "tuple[Distill, str]":
-    """Return `stage` with its losses named, and the sentence that says why these."""
+    """Return `stage` with its losses named, and the sentence that says why these.
+
+    A teacher that runs on every batch may be shown what it has never seen: then no `views` are kept.
+    """
     kind = kind_of(stage, student, teachers)
     choice = CHOICES[kind]
-    return replace(stage, losses=choice.losses), f"losses by the kind of pair ({kind}): {choice.why}"
+    made = replace(stage, losses=choice.losses)
+    made = replace(made, views=0) if made.objective().features else made
+    return made, f"losses by the kind of pair ({kind}): {choice.why}"
