@@ -102,12 +102,7 @@ def kin(student: "Builder", teacher: "Builder") -> Kind:
 
 
 def chosen(stage: "Distill", student: "Model", teachers: "Sequence[Model]") -> "tuple[Distill, str]":
-    """Return `stage` with its losses named, and the sentence that says why these.
-
-    A teacher that runs on every batch may be shown what it has never seen: then no `views` are kept.
-    """
+    """Return `stage` with its losses named, and the sentence that says why these."""
     kind = kind_of(stage, student, teachers)
     choice = CHOICES[kind]
-    made = replace(stage, losses=choice.losses)
-    made = replace(made, views=0) if made.objective().features else made
-    return made, f"losses by the kind of pair ({kind}): {choice.why}"
+    return replace(stage, losses=choice.losses), f"losses by the kind of pair ({kind}): {choice.why}"

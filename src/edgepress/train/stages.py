@@ -152,9 +152,8 @@ class Distill(Fitting):
     path or pair them themselves.
 
     With `views` above 0 the teacher runs once per image and view and its outputs are kept on disk; with 0, or where
-    features are compared, it runs on every batch (where `auto` has chosen so, every epoch has new views). Several
-    teachers, `[$one, $other]`, speak with the weighted mean of their logits (`teacher_weights`); with `vote:
-    confidence` each image weighs them by how well they know its label.
+    features are compared, it runs on every batch. Several teachers, `[$one, $other]`, speak with the weighted mean of
+    their logits (`teacher_weights`); with `vote: confidence` each image weighs them by how well they know its label.
     """
 
     # 1 compared features that a block had added to; 2 had no rising weights; 3 gave other families plain KD; 4 compared
