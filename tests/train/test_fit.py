@@ -157,7 +157,7 @@ def test_a_narrow_strided_shortcut_is_not_trained_in_channels_last(tmp_path, mon
 
     tried: list = []
     monkeypatch.setattr(precision, "_timed", lambda module, spec, batch, mode, *rest: tried.append(mode) or mode)
-    monkeypatch.setattr(precision, "with_products", lambda mode, *rest: mode)
+    monkeypatch.setattr(precision, "with_passes", lambda mode, *rest: mode)
     module = torch.nn.Sequential(torch.nn.Conv2d(3, inputs, 3), torch.nn.Conv2d(inputs, 8, 1, stride=2))
     precision.choose(module, InputSpec(8, 8), 4, asked, torch.device("cpu"), tmp_path)
     assert any(mode.channels_last for mode in tried) == kept

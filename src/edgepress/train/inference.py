@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 from edgepress.core.files import write_json
 from edgepress.core.inputs import InputSpec
 from edgepress.train import precision
-from edgepress.train.precision import Mode, depthwise, with_products
+from edgepress.train.precision import Mode, depthwise, with_passes
 
 
 def fastest(module: nn.Module, spec: InputSpec, batch: int, device: torch.device, cache: Path) -> Mode:
@@ -22,6 +22,7 @@ def fastest(module: nn.Module, spec: InputSpec, batch: int, device: torch.device
     shapes = [(name, tuple(value.shape)) for name, value in module.state_dict().items()]
     facts = (
         type(module).__name__,
+        [one.name for one in fields(Mode)],
         shapes,
         spec.shape,
         batch,
@@ -38,7 +39,7 @@ def fastest(module: nn.Module, spec: InputSpec, batch: int, device: torch.device
     seconds = precision.SECONDS / len(candidates)
     best = max((_timed(trial, spec, batch, mode, device, seconds) for mode in candidates), key=_speed)
     with torch.inference_mode():
-        best = with_products(best, trial, spec, batch, device, "o")
+        best = with_passes(best, trial, spec, batch, device, "o")
     write_json(path, asdict(best))
     return best
 

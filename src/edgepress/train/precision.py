@@ -1,6 +1,6 @@
 """Choose precision and memory layout of a training by a short measurement on this machine.
 
-BF16 nearly doubles the speed of residual networks on CPUs with AVX512-BF16 or AMX and slows depthwise convolutions
+BF16 nearly doubles the speed of residual networks on CPUs with AVX512-BF16 or AMX and slows some depthwise convolutions
 down, so no rule replaces the stopwatch. `mixed` is BF16 with the depthwise convolutions left in FP32. The choice is
 kept per machine: a resumed training must go on as it began.
 """
@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from edgepress.core.files import write_json
 from edgepress.core.inputs import InputSpec
-from edgepress.train.products import faster, matrix_products
+from edgepress.train.passes import faster, other_passes
 
 SECONDS = 2.0
 """How long the measurement of all candidates takes."""
@@ -38,21 +38,21 @@ Precision = Literal["auto", "fp32", "bf16", "mixed"]
 class Mode:
     """How the arithmetic of a training is done; `speed` is the measured images per second, 0 where it was given.
 
-    `products` names convolutions that are faster as matrix products (see `train.products`). `fp32_speed` is that of
+    `passes` names convolutions that are faster done another way (see `train.passes`). `fp32_speed` is that of
     FP32 where another precision was asked for and is slow, else 0.
     """
 
     precision: Arithmetic
     channels_last: bool
     speed: float = 0.0
-    products: dict[str, str] = field(default_factory=dict[str, str], hash=False)
+    passes: dict[str, str] = field(default_factory=dict[str, str], hash=False)
     fp32_speed: float = 0.0
 
     @contextlib.contextmanager
     def autocast(self, device: torch.device) -> Iterator[None]:
         """Run the block in this precision."""
         enabled = self.precision != "fp32"
-        with torch.autocast(device.type, torch.bfloat16, enabled=enabled), matrix_products(self.products):
+        with torch.autocast(device.type, torch.bfloat16, enabled=enabled), other_passes(self.passes):
             yield
 
     @contextlib.contextmanager
@@ -84,27 +84,35 @@ def choose(module: nn.Module, spec: InputSpec, batch: int, asked: Precision, dev
     path = cache / "precision" / f"{_fingerprint(module, spec, batch, asked, device)}.json"
     if path.exists():
         return Mode(**json.loads(path.read_text()))
+    trial = copy.deepcopy(module).train()
+    if depthwise(module) and _has_bf16(device):  # in BF16, their plain gradients would decide
+        candidates = [with_passes(mode, trial, spec, batch, device, "owx") for mode in candidates]
     beside = [Mode("fp32", candidates[0].channels_last)] if asked in ("bf16", "mixed") and device.type == "cpu" else []
     seconds = SECONDS / len([*candidates, *beside])
     timed = [_timed(module, spec, batch, mode, device, seconds) for mode in (*candidates, *beside)]
     best = max(timed[: len(candidates)], key=_speed)
     if beside and timed[-1].speed > SLOW * best.speed:
         best = replace(best, fp32_speed=timed[-1].speed)
-    best = with_products(best, copy.deepcopy(module).train(), spec, batch, device, "owx")
+    if not best.passes:
+        best = with_passes(best, trial, spec, batch, device, "owx")
     write_json(path, asdict(best))
     return best
 
 
-def with_products(
-    mode: Mode, module: nn.Module, spec: InputSpec, batch: int, device: torch.device, passes: str
-) -> Mode:
-    """Return `mode` with the convolutions of `module` that are faster as matrix products in these `passes`; a question
-    of processors, and of BF16 only. In training mode the statistics of `module` move."""
+def with_passes(mode: Mode, module: nn.Module, spec: InputSpec, batch: int, device: torch.device, passes: str) -> Mode:
+    """Return `mode` with the convolutions of `module` that are faster another way in these `passes`; a question of
+    processors, and of BF16 only. In training mode the statistics of `module` move."""
     if device.type != "cpu" or mode.precision == "fp32" or not mode.channels_last:
         return mode
     images = mode.place(torch.rand((batch, *spec.shape), generator=torch.Generator().manual_seed(0)))
     with mode.applied(module), torch.random.fork_rng(devices=[]), mode.autocast(device):
-        return replace(mode, products=faster(lambda: module(images), passes))
+        return replace(mode, passes=faster(lambda: module(images), passes))
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Return whether the processor multiplies BF16 itself; where it does not, FP32 is faster and nothing is timed."""
+    able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(bool(have) and name.endswith("bf16") for name, have in able.items())
 
 
 def _speed(mode: Mode) -> float:
@@ -131,7 +139,7 @@ def _timed(module: nn.Module, spec: InputSpec, batch: int, mode: Mode, device: t
             start = time.perf_counter()
             step()
             times.append(time.perf_counter() - start)
-    return Mode(mode.precision, mode.channels_last, batch / min(times))
+    return replace(mode, speed=batch / min(times))
 
 
 def depthwise(module: nn.Module) -> list[nn.Conv2d]:
@@ -168,5 +176,6 @@ def _in_fp32(conv: nn.Conv2d) -> list[RemovableHandle]:
 def _fingerprint(module: nn.Module, spec: InputSpec, batch: int, asked: str, device: torch.device) -> str:
     shapes = [(name, tuple(value.shape)) for name, value in module.state_dict().items()]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    facts = (type(module).__name__, str(module), shapes, spec.shape, batch, asked, name, torch.__version__)
+    kept = [one.name for one in fields(Mode)]
+    facts = (type(module).__name__, str(module), shapes, spec.shape, batch, asked, name, torch.__version__, kept)
     return hashlib.sha256(repr((facts, torch.get_num_threads())).encode()).hexdigest()[:16]
