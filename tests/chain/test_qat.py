@@ -1,5 +1,6 @@
 """The stage `qat` in a recipe: it learns what rounding alone loses, and the exported file computes the same."""
 
+import json
 from typing import Any
 
 import pytest
@@ -36,6 +37,14 @@ def test_it_learns_and_the_file_agrees(bits: tuple[int, int], tmp_path) -> None:
     result = run(parse_recipe(recipe(weights=bits[0], activations=bits[1])), tmp_path, Quiet())
     assert value(result, "trained", "top1") >= value(result, "net", "top1") - 5
     assert value(result, "file", "agreement_parent") >= 99.5
+
+
+@pytest.mark.parametrize("name", ["$net", "net"])
+def test_a_teacher_is_named_with_or_without_its_mark(name: str, tmp_path) -> None:
+    short = {**recipe(teacher=name, epochs=1), "measure": []}
+    short["stages"][0]["train"]["epochs"] = 1
+    folder = run(parse_recipe(short), tmp_path, Quiet()).shelves["trained"].folder
+    assert "distillation" in json.loads((folder / "notes.json").read_text())
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,21 @@ def test_write_replaces_and_leaves_nothing_else(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o644
 
 
+def test_the_first_of_two_stays_where_that_is_asked(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    files.write_json(path, 1, first=True)
+    files.write_json(path, 2, first=True)
+    assert path.read_text() == "1\n" and names(tmp_path) == ["a.json"]
+
+    def refuse(*given):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(files.os, "link", refuse)
+    files.write_json(path, 3, first=True)
+    files.write_json(tmp_path / "b.json", 3, first=True)
+    assert path.read_text() == "1\n" and (tmp_path / "b.json").read_text() == "3\n"
+
+
 def test_json_is_finite_and_a_failure_changes_nothing(tmp_path):
     path = tmp_path / "a.json"
     files.write_json(path, 1)

@@ -48,6 +48,8 @@ def test_a_distillation_is_diagnosed() -> None:
     assert any("10 % of the most" in remark for remark in taught.remarks)
     assert any("saved 321 s" in remark for remark in taught.remarks)
     assert "Warning: one term dwarfs the others" in taught.remarks
+    [again, _] = findings(run({"distillation": DISTILLATION, "losses": "losses by the kind of pair: review"}))
+    assert again.remarks[0] == "Losses by the kind of pair: review."
     assert confusions.lines == (("cat taken for dog", "3", "40"),)
 
 

@@ -29,6 +29,17 @@ def test_brings_a_network_with_its_weights_and_normalization(sign, tmp_path) -> 
     assert torch.equal(model.module[0].weight, source.module[0].weight)
 
 
+def test_a_network_of_another_number_of_classes_is_refused(sign) -> None:
+    stage = parse(Load, {"model": "models.test_stages:seven"})
+    with pytest.raises(ConfigError, match=r"gives a tensor \(1, 7\) for one image; 5 classes need a tensor \(1, 5\)"):
+        stage(None, context(sign(8, 1, 5)))
+
+
+def seven(classes: int, channels: int) -> torch.nn.Module:
+    """A factory that asks nobody for the number of classes."""
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64 * channels, 7))
+
+
 def test_a_new_head_for_a_checkpoint_of_other_classes(sign, tmp_path) -> None:
     source = new_model("cifar_resnet8", sign(16, 3, 7), {"width": 4}, seed=9).module
     torch.save(source.state_dict(), tmp_path / "w.pt")

@@ -109,6 +109,12 @@ def test_a_reference_must_lead_to_an_earlier_stage(teacher: str) -> None:
     assert "stage 'student'" in problem and "no earlier stage" in problem and "teacher" in problem
 
 
+def test_a_program_teaches_nobody() -> None:
+    stages = [{"train": {"name": "teacher", **TINY}}, {"export": {"name": "file", "to": "onnx"}}]
+    [problem] = problems(mapping(*stages, {"distill": {"name": "student", **TINY, "teacher": "$file"}}))
+    assert "field 'teacher' refers to 'file', which gives a program; name the network it came from" in problem
+
+
 def test_a_reference_to_a_stage_that_could_not_be_read_is_not_reported_on_top() -> None:
     value = chain()
     value["stages"][0]["train"]["epohcs"] = 1

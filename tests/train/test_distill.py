@@ -122,6 +122,38 @@ def test_a_teacher_of_another_number_of_classes_and_another_size_is_refused(tmp_
     assert "input size: the network has (3, 16, 16), the data set 'stripes' has (3, 8, 8)" in error.value.problems
 
 
+def test_a_network_that_gives_something_else_than_one_value_per_class_is_refused(tmp_path):
+    teacher = TEACHER(None, context(tmp_path)).with_key("teacher")
+    for module, words in (
+        (
+            torch.nn.Sequential(teacher.module, torch.nn.Linear(2, 7)),
+            r"gives a tensor \(1, 7\) for one image; 2 classes",
+        ),
+        (Named(teacher.module), "gives a dict for one image"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            other = dataclasses.replace(teacher, module=module)
+            STUDENT(None, context(tmp_path, references={"$teacher": other}))
+    with pytest.raises(ConfigError, match="gives a dict"):
+        dataclasses.replace(TEACHER, model="train.test_distill:named", arguments={})(None, context(tmp_path))
+
+
+class Named(torch.nn.Module):
+    """A network as detection libraries write them: its outputs have names."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images):
+        return {"out": self.inner(images)}
+
+
+def named(classes: int, channels: int) -> torch.nn.Module:
+    """A factory for such a network."""
+    return Named(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64 * channels, classes)))
+
+
 def test_an_exported_teacher_is_refused(tmp_path):
     from edgepress.core.artifact import Program
 
@@ -155,6 +187,7 @@ def test_teachers_without_a_key_do_not_share_their_outputs(tmp_path):
     [
         ({"temperature": 0.0}, "temperature"),
         ({"alpha": 1.5}, "alpha"),
+        ({"alpha": 0.0}, "says nothing at 'alpha: 0'"),
         ({"augment": {"mixup": 0.2}}, "mixup"),
     ],
 )

@@ -225,6 +225,7 @@ def test_tokens_and_channels_last_become_maps() -> None:
     assert layout_of((2, 10, 4, 4), square=True) == ("map", (10, 4, 4))
     assert layout_of((2, 4, 4, 10), square=False) == ("map", (4, 4, 10))
     assert layout_of((2,), square=True) is None
+    assert layout_of((2, 33, 64), square=False) is None, "4 x 8 patches and a class token are no 5 x 5 map"
     x = torch.arange(2 * 17 * 3.0).view(2, 17, 3)
     assert torch.equal(arranged(x, "tokens")[:, :, 1, 2], x[:, 1 + 1 * 4 + 2])
     y = torch.randn(2, 4, 4, 3)

@@ -39,6 +39,41 @@ def test_killed_and_started_again_it_ends_bit_identical(tmp_path, monkeypatch, d
     assert [record["epoch"] for record in log] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("dies_at", [1, 2, 3, 4])
+def test_stopped_while_the_average_is_shown_it_ends_bit_identical(tmp_path, monkeypatch, dies_at):
+    stage = dataclasses.replace(STAGE, ema=0.9, lr=0.01)
+    undisturbed = stage(None, context(tmp_path))
+    loads: list[None] = []
+    load = torch.nn.Module.load_state_dict
+
+    def dying(module, state, *rest, **more):
+        loads.append(None)
+        if len(loads) == dies_at:
+            raise KeyboardInterrupt
+        return load(module, state, *rest, **more)
+
+    checkpoint = Kept()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch.nn.Module, "load_state_dict", dying)
+        stage(None, context(tmp_path, checkpoint))
+    assert same_weights(undisturbed.module, stage(None, context(tmp_path, checkpoint)).module)
+
+
+def test_zeros_that_stay_are_those_of_the_start(tmp_path, monkeypatch):
+    """A weight that is just passing through 0 at a checkpoint is not held there after a resume."""
+    model = STAGE(None, context(tmp_path))
+    with torch.no_grad():
+        model.module[0].weight[0] = 0.0
+    stage = dataclasses.replace(STAGE, model=None, keep_zeros=True)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    checkpoint = Kept(2)
+    with pytest.raises(KeyboardInterrupt):
+        stage(model, context(tmp_path, checkpoint))
+    checkpoint.state["module"]["6.weight"][0, 0] = 0.0
+    found = stage(model, context(tmp_path, checkpoint)).module
+    assert found[6].weight[0, 0] != 0 and not found[0].weight[0].any() and found[0].weight[1].all()
+
+
 def test_a_resumed_run_does_only_the_rest(tmp_path):
     checkpoint = Kept(dies_at=2)
     with pytest.raises(KeyboardInterrupt):
@@ -161,3 +196,25 @@ def test_a_narrow_strided_shortcut_is_not_trained_in_channels_last(tmp_path, mon
     module = torch.nn.Sequential(torch.nn.Conv2d(3, inputs, 3), torch.nn.Conv2d(inputs, 8, 1, stride=2))
     precision.choose(module, InputSpec(8, 8), 4, asked, torch.device("cpu"), tmp_path)
     assert any(mode.channels_last for mode in tried) == kept
+    tried.clear()  # a graph, as quantization trains it, has convolutions without modules
+    graph = torch.export.export(module, (torch.zeros(4, 3, 8, 8),), strict=True).module()
+    precision.choose(graph, InputSpec(8, 8), 4, asked, torch.device("cpu"), tmp_path)
+    assert any(mode.channels_last for mode in tried) == kept
+
+
+def test_the_choice_of_another_process_is_taken(tmp_path, monkeypatch):
+    """Two that measure at the same time must train alike: the one that is ready later takes what is there."""
+    from edgepress.core.files import write_json
+    from edgepress.core.inputs import InputSpec
+    from edgepress.train import precision
+
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))
+    timed = precision._timed
+
+    def meanwhile(*given):
+        path = tmp_path / "precision" / f"{precision._fingerprint(*given[:3], 'fp32', torch.device('cpu'))}.json"
+        write_json(path, dataclasses.asdict(precision.Mode("fp32", False, 123.0)))
+        return timed(*given)
+
+    monkeypatch.setattr(precision, "_timed", meanwhile)
+    assert precision.choose(module, InputSpec(8, 8), 4, "fp32", torch.device("cpu"), tmp_path).speed == 123.0

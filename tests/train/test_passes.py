@@ -76,6 +76,19 @@ def test_depthwise_gradients_agree_with_the_convolution_in_double_precision(shap
     assert len(made) == len(passes)
 
 
+def test_an_exported_graph_and_operations_in_place_take_them_too():
+    """QAT trains a graph of `aten` operators; residual networks add to what a convolution gives, in place."""
+    x, w, _ = tensors(SHAPES[0])
+    table = {site(x, w, 1, 1): "owx"}
+    plain = torch.ops.aten.conv2d.default(x, w, None, [1, 1], [1, 1])
+    with torch.autocast("cpu", torch.bfloat16), other_passes(table):
+        y = torch.ops.aten.conv2d.default(x, w, None, [1, 1], [1, 1])
+        assert "_Convolution" in type(y.grad_fn).__name__
+        y += functional.conv2d(input=x, weight=w, padding=1)
+    y.float().sum().backward()
+    assert (y.float() - 2 * plain).abs().max() < 0.03 * plain.abs().max() and x.grad is not None
+
+
 def test_what_is_not_named_or_not_plain_is_left_alone(monkeypatch):
     for module, name in ((products, "_outputs"), (products, "_weights"), (depthwise, "_weights")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("another way was taken"))

@@ -17,6 +17,7 @@ from edgepress.train.auto import chosen
 from edgepress.train.objectives.base import objectives
 from edgepress.train.objectives.supervised import Supervised
 from edgepress.train.stages import Distill, Mutual, Train
+from edgepress.train.words import PAPERS
 
 PLAIN = Distill(epochs=1, model="cifar_resnet8", teacher="$teacher")
 
@@ -60,6 +61,8 @@ def test_training_alone_takes_losses_that_need_no_teacher() -> None:
     ("fields", "words"),
     [
         ({"method": "dkdd"}, ["unknown objective 'dkdd'; did you mean 'dkd'?"]),
+        ({"method": "CRD"}, ["unknown objective 'CRD'; it is called 'crd_in_batch' here"]),
+        ({"losses": ("fit-net",)}, ["it is called 'hint' here"]),
         ({"method": "entropy"}, ["'entropy' does not learn from a teacher"]),
         ({"losses": ("entropy",)}, ["none of them learns from the teacher"]),
         ({"losses": ({"dkd": {"wait": 1}},)}, ["unknown field 'wait'; did you mean 'weight'?"]),
@@ -90,6 +93,10 @@ def test_every_mistake_is_named(fields: dict[str, Any], words: list[str]) -> Non
     assert len(problems) == len(words), problems
     for problem, word in zip(problems, words, strict=True):
         assert word in problem
+
+
+def test_what_papers_call_a_loss_is_a_loss() -> None:
+    assert all(name in objectives for name in PAPERS.values()) and not any(name in objectives for name in PAPERS)
 
 
 def test_what_is_written_counts_even_where_it_is_the_default() -> None:

@@ -92,12 +92,33 @@ def test_two_networks_teach_each_other_and_resume_to_the_bit(turns: Any, tmp_pat
     undisturbed = stage(None, context(tmp_path, log=log))
     assert log[-1]["val"]["top1"] > 85
     assert set(log[-1]["terms"]) == {"kd", "ce"}
+    if turns == "alternating":  # each term is there in half of the steps
+        assert log[-1]["loss"] == pytest.approx(sum(log[-1]["terms"].values()) / 2)
     for dies_at in (1, 9, 12):
         checkpoint = Kept(dies_at)
         with pytest.raises(KeyboardInterrupt):
             stage(None, context(tmp_path, checkpoint))
         torch.manual_seed(5)
         assert same_weights(undisturbed.module, stage(None, context(tmp_path, checkpoint)).module)
+
+
+def test_stopped_in_the_peers_turn_it_ends_bit_identical(tmp_path: Any, monkeypatch: Any) -> None:
+    from edgepress.train.peer import Peer
+
+    undisturbed = MUTUAL(None, context(tmp_path))
+    checkpoint, follow, attend = Kept(), Peer.follow, Peer.attend
+
+    def dying(peer: Any, batches: Any) -> Any:
+        for number, batch in enumerate(attend(peer, batches)):
+            if number == 4:  # it has answered, and its statistics and the random stream have moved
+                raise KeyboardInterrupt
+            yield batch
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Peer, "attend", dying)
+        MUTUAL(None, context(tmp_path, checkpoint))
+    assert Peer.follow is follow
+    assert same_weights(undisturbed.module, MUTUAL(None, context(tmp_path, checkpoint)).module)
 
 
 def test_the_peer_learns_too(tmp_path: Any, monkeypatch: Any) -> None:
@@ -264,6 +285,9 @@ def test_a_term_that_dwarfs_the_others_is_warned_of(tmp_path: Any, teacher: Any)
     stage = dataclasses.replace(STUDENT, epochs=1, losses=({"kd": {"weight": 1e4}},), lr=1e-5)
     [line] = said(stage, tmp_path, references={"$teacher": teacher})
     assert "the gradient of the term 'kd'" in line and "times those of all other terms together" in line
+    rising = dataclasses.replace(stage, epochs=4, losses=({"kd": {"weight": 400, "warmup": 0.99}},))
+    [line] = said(rising, tmp_path, references={"$teacher": teacher})
+    assert "the gradient of the term 'kd'" in line, "as hard as it will pull, not a quarter of that"
     log: list = []
     dataclasses.replace(STUDENT, epochs=1)(None, context(tmp_path, references={"$teacher": teacher}, log=log))
     assert set(log[0]["gradients"]) == {"kd", "ce"} and min(log[0]["gradients"].values()) > 0

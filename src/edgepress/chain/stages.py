@@ -93,7 +93,7 @@ class Qat(Fitting):
         from edgepress.train.run import run_fit
 
         assert isinstance(artifact, Model)
-        teacher = ctx.references[self.teacher] if self.teacher else artifact
+        teacher = ctx.references[f"${self.teacher.removeprefix('$')}"] if self.teacher else artifact
         images = ctx.data.calibration(self.calibrate, ctx.seed)
         prepared = prepare(quantize(artifact, images, self.config), self.learn, self.rounded)
         trained = run_fit(self, prepared, ctx, teacher if self.alpha else None)

@@ -22,10 +22,11 @@ LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Generator[BinaryIO, None, None]:
+def atomic_write(path: Path, first: bool = False) -> Generator[BinaryIO, None, None]:
     """Yield a binary file that appears at `path` when the block ends well, and not at all otherwise.
 
-    Raises `EdgepressError` where the disk is full or the folder cannot be written.
+    With `first`, a file that another process has put there in the meantime stays: what two make at once is read by both
+    from one file. Raises `EdgepressError` where the disk is full or the folder cannot be written.
     """
     with explain_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,22 +37,33 @@ def atomic_write(path: Path) -> Generator[BinaryIO, None, None]:
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, 0o644)
-            os.replace(name, path)
+            _place(name, path, first)
             sync(path.parent)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically."""
-    with atomic_write(path) as file:
+def _place(name: str, path: Path, first: bool) -> None:
+    if not first:
+        os.replace(name, path)
+        return
+    try:
+        os.link(name, path)  # unlike a renaming, it never replaces
+    except OSError:  # it is there; or this file system has no links
+        if not path.exists():
+            os.replace(name, path)
+
+
+def write_bytes(path: Path, data: bytes, first: bool = False) -> None:
+    """Write `data` to `path` atomically; with `first`, unless it is there."""
+    with atomic_write(path, first) as file:
         file.write(data)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON to `path` atomically."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+def write_json(path: Path, value: Any, first: bool = False) -> None:
+    """Write `value` as indented JSON to `path` atomically; with `first`, unless it is there."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(), first)
 
 
 def write_array(path: Path, array: "NDArray[Any]") -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgepress.core.errors import MissingExtraError
-from edgepress.measure.history import Run, Step, number
+from edgepress.measure.history import Run, Step, mapping, number
 from edgepress.measure.summary import Metrics
 from edgepress.measure.tables import ms_text, percent, score_name, size_text
 
@@ -82,6 +82,7 @@ def curves(run: Run, metrics: Metrics) -> dict[str, dict[str, Any]]:
     found = {
         f"{score_name(name)} on the validation split, %": _series(run, lambda e: number(validation(e, name))),
         "training loss": _series(run, lambda e: number(e.get("loss"))),
+        "weighted terms of the training loss": _terms(run),
     }
     specs: dict[str, dict[str, Any]] = {}
     for title, values in found.items():
@@ -230,6 +231,25 @@ def _series(run: Run, read: Any) -> list[dict[str, Any]]:
         for event in step.epochs
         if (value := read(event)) is not None
     ]  # fmt: skip
+
+
+def _terms(run: Run) -> list[dict[str, Any]]:
+    """Return the terms of every loss that has several, each as a line of its own."""
+    names = {
+        step.label: sorted({name for event in step.epochs for name in mapping(event.get("terms"))})
+        for step in run.steps
+    }
+    found: list[dict[str, Any]] = []
+    for label, terms in names.items():
+        for term in terms if len(terms) > 1 else ():
+            values = _series(run, lambda e, term=term: number(mapping(e.get("terms")).get(term)))
+            about = f"{label}: {term}"
+            found += [
+                value | {"stage": about, "about": f"{about}, epoch {value['epoch']}: {value['value']:.4g}"}
+                for value in values
+                if value["stage"] == label
+            ]
+    return found
 
 
 def validation(event: dict[str, Any], name: str) -> object:

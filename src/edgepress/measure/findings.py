@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-from edgepress.measure.history import Run, Step, number
+from edgepress.measure.history import Run, Step, mapping, number
 
 
 @dataclass(frozen=True)
@@ -23,24 +23,24 @@ def findings(run: Run) -> list[Table]:
 
 
 def _tables(step: Step) -> Iterator[Table]:
-    distillation, ladder = _mapping(step.notes.get("distillation")), _mapping(step.notes.get("ladder"))
+    distillation, ladder = mapping(step.notes.get("distillation")), mapping(step.notes.get("ladder"))
     if distillation:
-        yield _distillation(step.label, distillation)
-        if confusions := [_mapping(entry) for entry in _list(distillation.get("confusions"))]:
+        yield _distillation(step.label, distillation, step.notes.get("losses"))
+        if confusions := [mapping(entry) for entry in _list(distillation.get("confusions"))]:
             yield _confusions(step.label, confusions)
     if ladder:
         yield _ladder(step.label, ladder)
 
 
-def _distillation(label: str, found: dict[str, Any]) -> Table:
-    teacher, student = _mapping(found.get("teacher")), _mapping(found.get("student"))
+def _distillation(label: str, found: dict[str, Any], why: object) -> Table:
+    teacher, student = mapping(found.get("teacher")), mapping(found.get("student"))
     lines = [
         ("calibration error %" if name == "ece" else f"{name} %", _text(teacher.get(name)), _text(student.get(name)))
         for name in teacher
     ]
     lines.append(("agreement %", "", _text(found.get("agreement"))))
     entropy, most = number(found.get("soft_label_entropy")), number(found.get("highest_entropy"))
-    remarks: list[str] = []
+    remarks = [f"{why[0].upper()}{why[1:]}."] if isinstance(why, str) and why else []
     if entropy is not None and most:
         remarks.append(
             f"Soft labels at temperature {found.get('temperature')} have an entropy of {entropy:.3f} nats, "
@@ -48,7 +48,7 @@ def _distillation(label: str, found: dict[str, Any]) -> Table:
         )
     if found.get("normalized_apart"):
         remarks.append("Teacher and student take images of another mean and std: each was given its own.")
-    time = _mapping(found.get("teacher_time"))
+    time = mapping(found.get("teacher_time"))
     saved = number(time.get("saved_seconds"))
     if time.get("kept") and saved:
         remarks.append(f"Keeping the teacher's outputs saved {saved:.0f} s.")
@@ -74,14 +74,14 @@ def _confusions(label: str, entries: list[dict[str, Any]]) -> Table:
 def _ladder(label: str, found: dict[str, Any]) -> Table:
     floating, target = number(found.get("floating")), number(found.get("target"))
     lines = [("floating point", _text(floating), "", "", "", "")]
-    for rung in map(_mapping, _list(found.get("rungs"))):
+    for rung in map(mapping, _list(found.get("rungs"))):
         score = number(rung.get("score"))
         drop = floating - score if floating is not None and score is not None else None
-        layers = _mapping(rung.get("layers"))
+        layers = mapping(rung.get("layers"))
         name = str(rung.get("name")) + (f" ({len(layers)} layers)" if layers else "")
         kept = "kept" if rung.get("kept") else "left out"
         lines.append((name, _text(score), _text(drop), _text(rung.get("gained")), _text(rung.get("seconds"), 1), kept))
-    sensitive = sorted(_mapping(found.get("sensitivity")).items(), key=lambda item: -(number(item[1]) or 0))[:5]
+    sensitive = sorted(mapping(found.get("sensitivity")).items(), key=lambda item: -(number(item[1]) or 0))[:5]
     remarks = [f"The target, {_text(target)}, was {'reached' if found.get('reached') else 'not reached'}."]
     if sensitive:
         remarks.append("Most sensitive layers: " + ", ".join(name for name, _ in sensitive) + ".")
@@ -92,10 +92,6 @@ def _ladder(label: str, found: dict[str, Any]) -> Table:
 def _text(value: object, digits: int = 2) -> str:
     found = number(value)
     return "-" if found is None else f"{found:.{digits}f}"
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
 
 def _list(value: object) -> list[Any]:

@@ -72,15 +72,15 @@ def read_run(folder: Path) -> Run:
     if not isinstance(found, dict):
         raise DataError(f"{path}: expected a JSON object, got {type(found).__name__}; run the recipe again")
     content = cast(dict[str, Any], found)
-    recipe = _mapping(content.get("recipe"))
-    entries = [_mapping(entry) for entry in _list(content.get("stages"))]
+    recipe = mapping(content.get("recipe"))
+    entries = [mapping(entry) for entry in _list(content.get("stages"))]
     steps = [_step(entry, index, recipe, folder.parent) for index, entry in enumerate(entries)]
     return Run(
         name=str(content.get("name") or folder.name.removeprefix("recipe-")),
         recipe=recipe,
         command=str(content.get("command") or ""),
         date=str(content.get("date") or ""),
-        environment={str(k): _plain(v) for k, v in _mapping(content.get("environment")).items() if v not in (None, "")},
+        environment={str(k): _plain(v) for k, v in mapping(content.get("environment")).items() if v not in (None, "")},
         steps=tuple(steps),
     )
 
@@ -110,7 +110,7 @@ def _step(entry: dict[str, Any], index: int, recipe: dict[str, Any], runs: Path)
 
 def _notes(path: Path) -> dict[str, Any]:
     try:
-        return _mapping(json.loads(path.read_bytes())) if path.exists() else {}
+        return mapping(json.loads(path.read_bytes())) if path.exists() else {}
     except ValueError:
         return {}  # the report shows what there is
 
@@ -132,7 +132,7 @@ def _rows(folder: Path) -> list[Row]:
 
 def _settings(recipe: dict[str, Any], label: str, index: int) -> dict[str, Any]:
     """Return the fields the recipe gives the stage called `label`, or the one at `index` where none is called so."""
-    fields = [_mapping(next(iter(_mapping(entry).values()), None)) for entry in _list(recipe.get("stages"))]
+    fields = [mapping(next(iter(mapping(entry).values()), None)) for entry in _list(recipe.get("stages"))]
     named = next((found for found in fields if found.get("name") == label), None)
     if named is not None:
         return named
@@ -146,7 +146,7 @@ def _epochs(path: Path) -> tuple[dict[str, Any], ...]:
     epochs: dict[int, dict[str, Any]] = {}
     for line in path.read_bytes().splitlines():
         try:
-            event = _mapping(json.loads(line))
+            event = mapping(json.loads(line))
         except ValueError:
             continue  # torn by a kill; the epoch is logged again
         number = event.get("epoch")
@@ -162,7 +162,8 @@ def number(value: object) -> float | None:
     return None
 
 
-def _mapping(value: object) -> dict[str, Any]:
+def mapping(value: object) -> dict[str, Any]:
+    """Return `value` where it is a mapping, else an empty one."""
     return {str(k): v for k, v in cast(Mapping[Any, Any], value).items()} if isinstance(value, Mapping) else {}
 
 

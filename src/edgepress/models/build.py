@@ -64,6 +64,25 @@ def _built(builder: Builder, signature: Signature) -> Any:
     return _call(builder.name, _own(builder.name), signature, builder.arguments)
 
 
+def require_outputs(model: Model) -> None:
+    """Raise `ConfigError` where a network does not give one tensor with a value per class: found by one image."""
+    shape, classes = model.signature.input.shape, len(model.signature.labels)
+    device = next(model.module.parameters(), torch.zeros(())).device
+    was = model.module.training
+    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+        found = model.module.eval()(torch.zeros(1, *shape, device=device))
+    model.module.train(was)
+    wanted = 4 if model.signature.task == "segmentation" else 2
+    if isinstance(found, torch.Tensor) and found.ndim == wanted and found.shape[1] == classes:
+        return
+    given = f"a tensor {tuple(found.shape)}" if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
+    shapes = f"({', '.join(['1', str(classes), 'H', 'W'][:wanted])})"
+    raise ConfigError(
+        f"model {model.builder.name!r} gives {given} for one image; {classes} classes need a tensor {shapes}: "
+        "build it for these classes, and let it give nothing else"
+    )
+
+
 def structure_only(builder: Builder) -> Builder:
     """Return `builder` without the arguments that fetch weights."""
     return Builder(builder.name, {k: v for k, v in builder.arguments.items() if k not in WEIGHT_SOURCES})

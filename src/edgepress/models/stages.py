@@ -46,7 +46,7 @@ class Load(Stage):
 
     def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
         """Return the loaded model; raise `ConfigError` where mean and std do not fit the data's channels."""
-        from edgepress.models.build import head_of, new_model
+        from edgepress.models.build import head_of, new_model, require_outputs
         from edgepress.models.weights import load_weights
 
         signature = ctx.data.signature
@@ -59,4 +59,5 @@ class Load(Stage):
         if self.weights is not None:
             keep = head_of(model.module) if self.head == "new" else ""
             load_weights(model.module, Path(self.weights), keep)
+        require_outputs(model)
         return model

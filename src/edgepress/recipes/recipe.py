@@ -307,6 +307,11 @@ def _step(
         for f, ref in step.references().items()
         if ref not in gives
     ]
+    wrong += [
+        f"{place}: field {f!r} refers to {ref!r}, which gives a program; name the network it came from"
+        for f, ref in step.references().items()
+        if gives.get(ref) == "program"
+    ]
     wrong += _wrong_input(step, fields, gives, place)
     if wrong:
         raise ConfigError(wrong)

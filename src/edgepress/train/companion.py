@@ -23,6 +23,8 @@ class Companion:
 
     ranks: Ranks = ALONE
     """The processes of the training; set by the loop."""
+    moves = False
+    """True where `attend` changes what is saved: a training that is stopped in it falls back to the last state."""
 
     @property
     def trained(self) -> nn.Module | None:

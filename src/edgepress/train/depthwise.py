@@ -27,7 +27,9 @@ def _inputs(grad: Tensor, x: Tensor, w: Tensor, stride: int, padding: int) -> Te
     if stride == 1:
         return functional.conv2d(grad, turned, None, 1, before, 1, x.shape[1])
     size = x.shape[2] + w.shape[2] - 1, x.shape[3] + w.shape[3] - 1
-    spread = torch.empty((*x.shape[:2], *size), dtype=x.dtype, memory_format=torch.channels_last).zero_()
+    spread = torch.empty(
+        (*x.shape[:2], *size), dtype=x.dtype, device=x.device, memory_format=torch.channels_last
+    ).zero_()
     _seen(spread[:, :, before[0] :, before[1] :], grad, stride).copy_(grad)
     return functional.conv2d(spread, turned, None, 1, 0, 1, x.shape[1])
 

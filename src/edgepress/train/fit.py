@@ -95,7 +95,7 @@ def fit(
                 if ranks.main:
                     log(run.history)  # before the state: a kill in between makes this epoch anew, with its record
                     run.save()
-                    with run.average.shown(module):
+                    with run.averaged():
                         watch.epoch(run.done, record)
                     progress.status(_words(record))
                 ranks.wait()
@@ -118,7 +118,7 @@ def _epoch(run: Training, progress: Progress, watch: Watch) -> None:
     with run.ranks.main_first():
         run.companion.prepare(at.epoch)
     run.align()
-    batches = run.companion.attend(_numbered(loader, at.epoch, at.step, run.steps))
+    batches = run.companion.attend(_numbered(run, at.epoch, at.step))
     run.start_clock()
     for batch in progress.track(batches, len(loader) - at.step, f"epoch {at.epoch + 1}/{run.config.epochs}"):
         progress.status(run.step(batch))
@@ -126,15 +126,17 @@ def _epoch(run: Training, progress: Progress, watch: Watch) -> None:
         run.save_if_due()
 
 
-def _numbered(loader: Loader, epoch: int, start: int, steps: int) -> Iterator[Batch]:
-    """Yield the batches of `epoch` from step `start` on, with their number in a training of `steps` and their mixup."""
+def _numbered(run: Training, epoch: int, start: int) -> Iterator[Batch]:
+    """Yield the batches of `epoch` from step `start` on, with their number in the training and their mixup."""
+    loader = run.loader
     for step, batch in enumerate(loader.epoch(epoch, start), start):
         batch.step, batch.blend = epoch * len(loader) + step, loader.blend(loader.batch, epoch, step)
-        batch.done = (batch.step + 1) / steps
+        batch.done = (batch.step + 1) / run.steps
         if batch.blend and loader.ranks.count > 1:
             own = loader.ranks.share(batch.blend.partners)
             images = loader.ranks.gather(batch.images, loader.batch)
             batch.blend = replace(batch.blend, others=images[own.to(images.device)])
+        run.taken()
         yield batch
 
 

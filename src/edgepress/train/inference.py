@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import json
 import time
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import nn
 from edgepress.core.files import write_json
 from edgepress.core.inputs import InputSpec
 from edgepress.train import precision
-from edgepress.train.precision import Mode, depthwise, with_passes
+from edgepress.train.precision import Mode, depthwise, kept, with_passes
 
 
 def fastest(module: nn.Module, spec: InputSpec, batch: int, device: torch.device, cache: Path) -> Mode:
@@ -32,7 +31,7 @@ def fastest(module: nn.Module, spec: InputSpec, batch: int, device: torch.device
     )
     path = cache / "precision" / f"answer-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.json"
     if path.exists():
-        return Mode(**json.loads(path.read_text()))
+        return kept(path)
     candidates = [Mode("fp32", True), Mode("bf16", True), Mode("fp32", False), Mode("bf16", False)]
     candidates += [Mode("mixed", True)] if depthwise(module) else []
     trial = copy.deepcopy(module).to(device).eval()
@@ -40,8 +39,8 @@ def fastest(module: nn.Module, spec: InputSpec, batch: int, device: torch.device
     best = max((_timed(trial, spec, batch, mode, device, seconds) for mode in candidates), key=_speed)
     with torch.inference_mode():
         best = with_passes(best, trial, spec, batch, device, "o")
-    write_json(path, asdict(best))
-    return best
+    write_json(path, asdict(best), first=True)
+    return kept(path)
 
 
 def _timed(module: nn.Module, spec: InputSpec, batch: int, mode: Mode, device: torch.device, seconds: float) -> Mode:

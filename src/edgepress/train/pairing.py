@@ -40,14 +40,14 @@ class Site:
 def layout_of(shape: tuple[int, ...], square: bool) -> tuple[Layout, tuple[int, ...]] | None:
     """Return how features of `shape` (with N) are laid out, and the shape of one image; None where they are none.
 
-    `(N, L, C)` are the tokens of a transformer: the last `side^2` of them form a map. `square` says that images are so;
-    then `(N, H, W, C)` is told from `(N, C, H, W)` by its equal sides.
+    `square` says that images are so. Only then are `(N, L, C)` the tokens of a transformer, of which the last `side^2`
+    form a map, and is `(N, H, W, C)` told from `(N, C, H, W)` by its equal sides.
     """
     if len(shape) == 2:
         return "vector", (shape[1],)
     if len(shape) == 3:
         side = int(shape[1] ** 0.5)
-        return ("tokens", (shape[2], side, side)) if side > 1 and shape[1] - side**2 <= 8 else None
+        return ("tokens", (shape[2], side, side)) if square and side > 1 and shape[1] - side**2 <= 8 else None
     if len(shape) == 4:
         last = square and shape[1] == shape[2] != shape[3]
         return ("nhwc", (shape[3], shape[1], shape[2])) if last else ("map", shape[1:])

@@ -18,6 +18,8 @@ from torch.overrides import TorchFunctionMode
 from edgepress.train import depthwise, products
 from edgepress.train.products import Way
 
+CONVOLUTIONS = (torch.conv2d, torch.ops.aten.conv2d.default)
+"""What stands for one in a network: as it is written, and in a graph that was exported for quantization."""
 REPEATS = 2
 SECONDS = 5.0
 """How long the measurement may take; what is left then stays as it is."""
@@ -26,15 +28,39 @@ Passes = Mapping[str, str]
 """The passes (`o`, `x`, `w`) that are done another way, by the `site` of a convolution."""
 
 
-class _Call(NamedTuple):
-    """A call of `conv2d` with square steps and either all channels together or each alone."""
+class Call(NamedTuple):
+    """A call of `conv2d`. Stride, padding and dilation by height and width; the padding may be a word instead."""
 
     images: Tensor
     weight: Tensor
     bias: Tensor | None
-    stride: int
-    padding: int
+    strides: tuple[int, ...]
+    paddings: tuple[int, ...] | str
+    dilations: tuple[int, ...]
     groups: int
+
+    @property
+    def alone(self) -> bool:
+        """True where every channel is filtered alone (depthwise)."""
+        return self.images.dim() == 4 and 1 < self.groups == self.images.shape[1] == self.weight.shape[0]
+
+    @property
+    def replaceable(self) -> bool:
+        """True in BF16, with square steps, and all channels together or each alone: there are other ways for these."""
+        if self.images.dim() != 4 or not torch.is_autocast_enabled(self.images.device.type):
+            return False
+        if isinstance(self.paddings, str) or len({*self.dilations, 1}) > 1 or not (self.groups == 1 or self.alone):
+            return False
+        return len(set(self.strides)) == len(set(self.paddings)) == 1
+
+    @property
+    def stride(self) -> int:
+        return self.strides[0]
+
+    @property
+    def padding(self) -> int:
+        assert not isinstance(self.paddings, str)
+        return self.paddings[0]
 
     @property
     def site(self) -> str:
@@ -47,7 +73,7 @@ class _Call(NamedTuple):
     def others(self) -> dict[str, Way]:
         """The other ways there are."""
         kernel = self.weight.shape[2], self.weight.shape[3]
-        if self.groups > 1:
+        if self.alone:
             return depthwise.ways(kernel, self.stride, self.padding)
         return products.ways(self.stride, self.padding)
 
@@ -84,13 +110,13 @@ class OtherPasses(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run `func`, or the convolution it stands for in another way."""
-        if func is torch.conv2d:
-            call = _plain(*args, **(kwargs or {}))
-            if call and (passes := self._passes.get(call.site)):
-                ways = {**call.usual(), **{key: way for key, way in call.others().items() if key in passes}}
-                outputs = _Convolution.apply(call.images.to(torch.bfloat16), call.weight.to(torch.bfloat16), ways)
-                return outputs if call.bias is None else outputs + call.bias.to(torch.bfloat16)[:, None, None]
-        return func(*args, **(kwargs or {}))
+        call = _call(*args, **(kwargs or {})) if func in CONVOLUTIONS else None
+        passes = self._passes.get(call.site) if call and call.replaceable else None
+        if not call or not passes:
+            return func(*args, **(kwargs or {}))
+        ways = {**call.usual(), **{key: way for key, way in call.others().items() if key in passes}}
+        outputs = _Convolution.apply(call.images.to(torch.bfloat16), call.weight.to(torch.bfloat16), ways)
+        return outputs if call.bias is None else outputs + call.bias.to(torch.bfloat16)[:, None, None]
 
 
 @contextlib.contextmanager
@@ -100,40 +126,57 @@ def other_passes(passes: Passes) -> Iterator[None]:
         yield
 
 
-class _Recorder(TorchFunctionMode):
-    """Keeps the convolutions of the block that may gain by another way."""
+class _Watch(TorchFunctionMode):
+    """Shows `seen` the convolutions of the block, with their outputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, seen: Callable[[Call, Tensor], None]) -> None:
         super().__init__()
-        self.found: dict[str, _Call] = {}
+        self._seen = seen
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         outputs = func(*args, **(kwargs or {}))
-        call = _plain(*args, **(kwargs or {})) if func is torch.conv2d else None
-        if call and (call.groups > 1 or products.promising(call.weight, outputs)):
-            self.found.setdefault(call.site, call)
+        if func in CONVOLUTIONS:
+            self._seen(_call(*args, **(kwargs or {})), outputs)
         return outputs
+
+
+def convolutions(forward: Callable[[], Tensor]) -> list[Call]:
+    """Return the convolutions of `forward`, however they are written, their tensors without values (`meta`)."""
+    found: list[Call] = []
+
+    def seen(call: Call, outputs: Tensor) -> None:
+        found.append(call._replace(images=call.images.to("meta"), weight=call.weight.to("meta"), bias=None))
+
+    with _Watch(seen), torch.no_grad():
+        forward()
+    return found
 
 
 def faster(forward: Callable[[], Tensor], passes: str = "owx") -> dict[str, str]:
     """Return the convolutions of `forward`, run in BF16, that are faster another way, with those of the `passes`."""
-    with _Recorder() as recorder:
+    found: dict[str, Call] = {}
+
+    def seen(call: Call, outputs: Tensor) -> None:
+        if call.replaceable and (call.alone or products.promising(call.weight, outputs)):
+            found.setdefault(call.site, call)
+
+    with _Watch(seen):
         forward()
     chosen: dict[str, str] = {}
     end = time.perf_counter() + SECONDS
-    for name, call in sorted(recorder.found.items(), key=lambda item: item[1].work, reverse=True):
+    for name, call in sorted(found.items(), key=lambda item: item[1].work, reverse=True):
         if time.perf_counter() > end:
             break
         x = call.images.detach().to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
         w = call.weight.detach().to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
-        if found := _faster_passes(call._replace(images=x, weight=w), passes):
-            chosen[name] = found
+        if others := _faster_passes(call._replace(images=x, weight=w), passes):
+            chosen[name] = others
     return chosen
 
 
-def _faster_passes(call: _Call, passes: str) -> str:
+def _faster_passes(call: Call, passes: str) -> str:
     x, w, usual = call.images, call.weight, call.usual()
     wanted = {name: way for name, way in call.others().items() if name in passes}
     if not wanted:
@@ -156,23 +199,21 @@ def _seconds(run: Callable[[], Tensor]) -> float:
     return min(times)
 
 
-def _plain(
-    images: Tensor,
+def _call(
+    input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
-) -> _Call | None:
-    """Return a call of `conv2d` where it is a plain one in BF16; else `None`."""
-    alone = groups == images.shape[1] == weight.shape[0]
-    if not (groups == 1 or alone) or images.dim() != 4 or not torch.is_autocast_enabled(images.device.type):
-        return None
-    sizes = [(value, value) if isinstance(value, int) else tuple(value) for value in (stride, padding, dilation)]
-    if any(len(size) != 2 or size[0] != size[1] or isinstance(size[0], str) for size in sizes) or sizes[2] != (1, 1):
-        return None
-    return _Call(images, weight, bias, sizes[0][0], sizes[1][0], groups)
+) -> Call:
+    words = padding if isinstance(padding, str) else _pair(padding)
+    return Call(input, weight, bias, _pair(stride), words, _pair(dilation), groups)
+
+
+def _pair(value: Any) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 class _Convolution(torch.autograd.Function):
@@ -182,7 +223,7 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, w: Tensor, ways: Mapping[str, Way]) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.save_for_backward(x, w)
         ctx.ways = ways
-        return ways["o"](x, x, w)
+        return ways["o"](x, x, w).data  # no view, or an operation in place after it would be refused
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]

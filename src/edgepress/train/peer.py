@@ -39,6 +39,8 @@ class Peer(Companion):
     constants to the other. Module, optimizer and their state are part of the checkpoint.
     """
 
+    moves = True  # its batch-norm statistics, and the random stream of its dropout
+
     def __init__(self, module: nn.Module, objective: Objective, task: Task, loader: Loader, config: FitConfig) -> None:
         self.module, self.objective, self.task, self.loader = module.to(loader.device), objective, task, loader
         self.clip = config.clip

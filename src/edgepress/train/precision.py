@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from edgepress.core.files import write_json
 from edgepress.core.inputs import InputSpec
-from edgepress.train.passes import faster, other_passes
+from edgepress.train.passes import Call, convolutions, faster, other_passes
 
 SECONDS = 2.0
 """How long the measurement of all candidates takes."""
@@ -74,18 +74,19 @@ class Mode:
 
 def choose(module: nn.Module, spec: InputSpec, batch: int, asked: Precision, device: torch.device, cache: Path) -> Mode:
     """Return the fastest mode for training `module`, measured for about two seconds, or the kept earlier choice."""
-    if device.type == "cpu" and overflowing(module):
+    path = cache / "precision" / f"{_fingerprint(module, spec, batch, asked, device)}.json"
+    if path.exists():
+        return kept(path)
+    trial = copy.deepcopy(module).to(device).train()
+    calls = _convolutions(trial, spec, batch, device)
+    if device.type == "cpu" and any(_overflows(call) for call in calls):
         candidates = [Mode("fp32" if asked == "auto" else asked, False)]
     elif asked == "auto":
         candidates = [Mode("fp32", True), Mode("bf16", True), Mode("fp32", False)]
         candidates += [Mode("mixed", True)] if depthwise(module) else []
     else:
         candidates = [Mode(asked, True), Mode(asked, False)]
-    path = cache / "precision" / f"{_fingerprint(module, spec, batch, asked, device)}.json"
-    if path.exists():
-        return Mode(**json.loads(path.read_text()))
-    trial = copy.deepcopy(module).train()
-    if depthwise(module) and _has_bf16(device):  # in BF16, their plain gradients would decide
+    if _has_bf16(device) and any(call.alone for call in calls):  # in BF16, their plain gradients would decide
         candidates = [with_passes(mode, trial, spec, batch, device, "owx") for mode in candidates]
     beside = [Mode("fp32", candidates[0].channels_last)] if asked in ("bf16", "mixed") and device.type == "cpu" else []
     seconds = SECONDS / len([*candidates, *beside])
@@ -95,8 +96,19 @@ def choose(module: nn.Module, spec: InputSpec, batch: int, asked: Precision, dev
         best = replace(best, fp32_speed=timed[-1].speed)
     if not best.passes:
         best = with_passes(best, trial, spec, batch, device, "owx")
-    write_json(path, asdict(best))
-    return best
+    write_json(path, asdict(best), first=True)
+    return kept(path)
+
+
+def kept(path: Path) -> Mode:
+    """Return the choice in a file, which may be another process's that measured at the same time."""
+    return Mode(**json.loads(path.read_text()))
+
+
+def _convolutions(module: nn.Module, spec: InputSpec, batch: int, device: torch.device) -> list[Call]:
+    images = torch.rand((batch, *spec.shape), generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        return convolutions(lambda: module(images))
 
 
 def with_passes(mode: Mode, module: nn.Module, spec: InputSpec, batch: int, device: torch.device, passes: str) -> Mode:
@@ -147,17 +159,13 @@ def depthwise(module: nn.Module) -> list[nn.Conv2d]:
     return [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1]
 
 
-def overflowing(module: nn.Module) -> list[nn.Conv2d]:
-    """Return the convolutions of `module` that a processor without AVX-512 must not train in channels-last.
+def _overflows(call: Call) -> bool:
+    """Return whether a processor without AVX-512 must not train this convolution in channels-last.
 
     oneDNN's weight gradient of a strided 1x1 convolution writes past its memory there where it has fewer than eight
     input channels, and the process dies or learns from wrong numbers (uxlfoundation/oneDNN#6035, open with torch 2.14).
     """
-    return [
-        m
-        for m in module.modules()
-        if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and max(m.stride) > 1 and m.weight.shape[1] < NARROW
-    ]
+    return call.weight.shape[2:] == (1, 1) and max(call.strides) > 1 and call.weight.shape[1] < NARROW
 
 
 def _in_fp32(conv: nn.Conv2d) -> list[RemovableHandle]:
@@ -176,6 +184,6 @@ def _in_fp32(conv: nn.Conv2d) -> list[RemovableHandle]:
 def _fingerprint(module: nn.Module, spec: InputSpec, batch: int, asked: str, device: torch.device) -> str:
     shapes = [(name, tuple(value.shape)) for name, value in module.state_dict().items()]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    kept = [one.name for one in fields(Mode)]
-    facts = (type(module).__name__, str(module), shapes, spec.shape, batch, asked, name, torch.__version__, kept)
+    about = [one.name for one in fields(Mode)]
+    facts = (type(module).__name__, str(module), shapes, spec.shape, batch, asked, name, torch.__version__, about)
     return hashlib.sha256(repr((facts, torch.get_num_threads())).encode()).hexdigest()[:16]

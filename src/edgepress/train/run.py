@@ -13,7 +13,7 @@ from edgepress.core.config import parse
 from edgepress.core.stage import Context
 from edgepress.data.base import Split
 from edgepress.data.frequency import frequencies
-from edgepress.models.build import new_model
+from edgepress.models.build import new_model, require_outputs
 from edgepress.tasks.base import Task, tasks
 from edgepress.train.auto import chosen
 from edgepress.train.companion import Companion
@@ -63,7 +63,7 @@ def run_fit(stage: Fitting, artifact: Model | None, ctx: Context, teacher: Artif
             cache=ctx.cache,
             progress=ctx.progress,
             checkpoint=ctx.checkpoint,
-            log=_logging(ctx, lesson),
+            log=_logging(ctx, lesson, stage.epochs),
             evaluate=evaluator(task, ctx.data.val, start.signature, answers),
             companion=companion,
             ranks=ctx.ranks,
@@ -87,13 +87,13 @@ def run_fit(stage: Fitting, artifact: Model | None, ctx: Context, teacher: Artif
     return replace(start, module=module, key="")
 
 
-def _logging(ctx: Context, lesson: Lesson | None) -> Any:
+def _logging(ctx: Context, lesson: Lesson | None, epochs: int) -> Any:
     """Return what is given the epochs after each one: they are logged, and looked at where there is a teacher."""
 
     def log(history: list[dict[str, Any]]) -> None:
         ctx.log(history)
         if lesson:
-            lesson.watch(history)
+            lesson.watch(history, epochs)
 
     return log
 
@@ -108,7 +108,9 @@ def _tell_classes(ctx: Context) -> None:
 
 def _diagnose(lesson: Lesson, mode: Mode, history: list[dict[str, Any]], ctx: Context) -> None:
     """Put the diagnosis into the notes and behind the epochs of the log."""
-    found = lesson.end(mode, len(history))
+    lesson.watch(history, len(history))  # a training that was stopped after its last epoch has not done so
+    with mode.applied(lesson.student.module):
+        found = lesson.end(mode, len(history))
     ctx.notes["distillation"] = found
     ctx.log([*history, {"event": "distillation", **found}])
 
@@ -135,7 +137,9 @@ def evaluator(task: Task, split: Split, signature: Signature, teacher: Answers |
 
 def _start(stage: Fitting, artifact: Model | None, ctx: Context) -> Model:
     if stage.model is not None:
-        return new_model(stage.model, ctx.data.signature, stage.arguments, ctx.seed)
+        model = new_model(stage.model, ctx.data.signature, stage.arguments, ctx.seed)
+        require_outputs(model)
+        return model
     assert artifact is not None
     return replace(artifact, module=copy.deepcopy(artifact.module))
 

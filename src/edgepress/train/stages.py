@@ -191,6 +191,8 @@ class Distill(Fitting):
         wrong = super().check()
         wrong += wrong_temperature(self.temperature) if self.temperature is not None else []
         wrong += wrong_alpha(self.alpha) if self.alpha is not None else []
+        if self.alpha == 0:
+            wrong.append("field 'teacher' says nothing at 'alpha: 0': let alpha be above 0, or use the stage 'train'")
         wrong += self._wrong_teachers()
         if (self.method not in ("auto", "kd") or self.losses) and self._plain:
             wrong.append(

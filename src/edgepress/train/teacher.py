@@ -63,10 +63,11 @@ class Teacher(Companion):
     @contextlib.contextmanager
     def attached(self, mode: Mode) -> Iterator[None]:
         """Hook both networks for the block where features are compared."""
+        if not self.kept:  # before the hooks: a choice is kept under what the network looks like
+            self._mode = Mode(**self.ranks.agreed(lambda: asdict(self.mode())))
         if self.taps is None:
             yield
             return
-        self.mode()  # before the hooks: a choice is kept under what the network looks like
         self.taps.arithmetic = lambda: mode.autocast(self.loader.device)
         with self.taps.student.attached(), self.taps.teacher.attached():
             yield
@@ -148,7 +149,7 @@ class Teacher(Companion):
         first = next(parts)
         shape = (len(self.loader.split), *first.shape[1:])
         require_room(path.parent, self.loader.views * 2 * math.prod(shape), self.loader.views)
-        with atomic_write(path) as file:
+        with atomic_write(path, first=True) as file:
             about: dict[str, Any] = {"descr": "<f2", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, about)
             for part in itertools.chain([first], parts):
@@ -168,6 +169,15 @@ class Teachers(Companion):
     def __init__(self, teachers: list[Teacher], weights: tuple[float, ...], confidence: bool) -> None:
         self.teachers, self.confidence = teachers, confidence
         self.weights = weights or (1.0,) * len(teachers)
+
+    @contextlib.contextmanager
+    def attached(self, mode: Mode) -> Iterator[None]:
+        """Let every teacher hold what it needs."""
+        with contextlib.ExitStack() as stack:
+            for teacher in self.teachers:
+                teacher.ranks = self.ranks
+                stack.enter_context(teacher.attached(mode))
+            yield
 
     def prepare(self, epoch: int) -> None:
         """Make sure that every teacher's view is in the cache."""

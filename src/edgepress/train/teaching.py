@@ -14,7 +14,7 @@ from edgepress.core.errors import ConfigError
 from edgepress.core.files import write_array
 from edgepress.core.stage import Context
 from edgepress.data.base import Data, Split
-from edgepress.models.build import new_model, structure_only
+from edgepress.models.build import new_model, require_outputs, structure_only
 from edgepress.tasks.base import Task, tasks
 from edgepress.train import diagnosis
 from edgepress.train.companion import Companion
@@ -22,7 +22,7 @@ from edgepress.train.diagnosis import Answers
 from edgepress.train.features import Taps
 from edgepress.train.fit import FitConfig, predictor_of
 from edgepress.train.loader import Loader
-from edgepress.train.objectives.base import FeatureTerm, Objective
+from edgepress.train.objectives.base import FeatureTerm, Objective, risen
 from edgepress.train.objectives.cwd_logits import CWDLogits
 from edgepress.train.peer import Peer
 from edgepress.train.precision import Mode
@@ -36,7 +36,7 @@ class Lesson:
     def __init__(
         self, student: Model, teachers: Sequence[Artifact], objective: Objective, loader: Loader, ctx: Context
     ) -> None:
-        self.student, self.ctx, self.loader = student, ctx, loader
+        self.student, self.ctx, self.loader, self._objective = student, ctx, loader, objective
         self.task = tasks.get(student.signature.task)
         self.taught_by = [_teacher(model, ctx, loader) for model in teachers]
         self.weights: tuple[float, ...] = ()
@@ -84,11 +84,16 @@ class Lesson:
         mixed = both.mixed([torch.from_numpy(one.outputs) for one in each], torch.from_numpy(each[0].targets))
         return replace(each[0], outputs=mixed.numpy())
 
-    def watch(self, history: list[dict[str, Any]]) -> None:
-        """Look at the first epoch's terms, once."""
-        if not self._epochs_warned and history:
-            self._epochs_warned = True
-            self._warn(diagnosis.dwarf_warning(history[0].get("gradients", {})))
+    def watch(self, history: list[dict[str, Any]], epochs: int) -> None:
+        """Look at how hard each term pulls at the end of the first of so many epochs, once; where its weight is still
+        rising, as it will in the end."""
+        if self._epochs_warned or not history:
+            return
+        self._epochs_warned = True
+        warmups = {name: term.warmup for name, _, term in self._objective.terms}
+        pulls = history[0].get("gradients", {})
+        whole = {name: pull / risen(warmups.get(name, 0.0), 1 / epochs) for name, pull in pulls.items()}
+        self._warn(diagnosis.dwarf_warning(whole))
 
     def end(self, mode: Mode, epochs: int) -> dict[str, Any]:
         """Judge the trained student, which is still on its device; return what belongs into the notes."""
@@ -194,6 +199,7 @@ def _network(model: Artifact) -> Model:
 def _teacher(artifact: Artifact, ctx: Context, loader: Loader) -> Teacher:
     model = _network(artifact)
     require_same_task(model.signature, ctx.data)
+    require_outputs(model)
     return Teacher(model, loader, ctx.data.fingerprint, ctx.cache, ctx.progress)
 
 

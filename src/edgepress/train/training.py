@@ -1,8 +1,9 @@
 """The state of one training: a step forward, the end of an epoch, and how it is kept and found again."""
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +34,15 @@ Evaluate = Callable[[nn.Module, Mode], dict[str, float]]
 
 @dataclass
 class _Position:
-    """Where the training stands: the next step to do, and what the epoch has summed up so far."""
+    """Where the training stands: the next step to do, and what the epoch has summed up so far: `sums` of each term over
+    the `counts` of images that it was computed for."""
 
     epoch: int = 0
     step: int = 0
     images: int = 0
     seconds: float = 0.0
     sums: dict[str, float] | None = None
+    counts: dict[str, int] | None = None
     gradients: dict[str, float] | None = None
 
 
@@ -169,18 +172,19 @@ class Training:
 
     def _count(self, terms: dict[str, Tensor], loss: Tensor) -> None:
         now = time.monotonic()
-        sums, images = self.at.sums or {}, self.loader.batch
+        sums, counts, images = self.at.sums or {}, self.at.counts or {}, self.loader.batch
         self.latest = {name: value.item() for name, value in {**terms, "loss": loss}.items()}
         for name, value in self.latest.items():
             sums[name] = sums.get(name, 0.0) + value * images
-        self.at.sums = sums
+            counts[name] = counts.get(name, 0) + images
+        self.at.sums, self.at.counts = sums, counts
         self.at.images += images
         self.at.seconds += now - self._clock
         self.at.step += 1
         self._clock = now
 
     def _mean(self, name: str) -> float:
-        return (self.at.sums or {}).get(name, 0.0) / max(self.at.images, 1)
+        return (self.at.sums or {}).get(name, 0.0) / max((self.at.counts or {}).get(name, 0), 1)
 
     def end_epoch(self, evaluate: Evaluate | None) -> dict[str, Any]:
         """Close the epoch: evaluate the averaged weights, record, and move to the next one."""
@@ -195,7 +199,7 @@ class Training:
         if self.at.gradients:
             record["gradients"] = self.at.gradients
         if evaluate:
-            with self.average.shown(self.module):
+            with self.averaged():
                 self.module.eval()
                 record["val"] = evaluate(self.module, self.mode)
         self._whole = False
@@ -203,6 +207,18 @@ class Training:
         self.at = _Position(epoch=self.at.epoch + 1)
         self._whole = True
         return record
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the network hold the averaged weights for the block: no state may be saved from within."""
+        self._whole = not self.config.ema
+        with self.average.shown(self.module):
+            yield
+        self._whole = True
+
+    def taken(self) -> None:
+        """A batch goes to the companion."""
+        self._whole = not self.companion.moves
 
     def save_if_due(self) -> None:
         """Save the state where the last time lies back `CHECKPOINT_SECONDS`."""
@@ -233,15 +249,15 @@ class Training:
 
     def begin(self, state: dict[str, Any] | None) -> None:
         """Go back to a saved state; at a fresh start seed the random stream that dropout draws from."""
-        if state is not None:
-            self._go_back(state)
-        else:
-            torch.manual_seed(self.loader.seed)
-        if self.config.keep_zeros:
+        if self.config.keep_zeros:  # the zeros of the start: a saved weight may just be passing through 0
             weights = [p for p in self.module.parameters() if p.ndim > 1]
             self._masks = [(p, p != 0) for p in weights if not p.all()]
             if not self._masks:
                 raise TrainingError("'keep_zeros' and no weight is 0: put a `sparsify` stage before, or leave it out")
+        if state is not None:
+            self._go_back(state)
+        else:
+            torch.manual_seed(self.loader.seed)
 
     def _go_back(self, state: dict[str, Any]) -> None:
         self.module.load_state_dict(state["module"])

@@ -1,5 +1,6 @@
 """From the words of a recipe to an objective: `{dkd: {weight: 1, beta: 8}}`. Light: it runs without torch."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast
@@ -13,6 +14,13 @@ from edgepress.train.objectives.supervised import Supervised
 Entry = str | dict[str, Any]
 """A loss in a recipe: its name, or its name with its fields, `weight` among them."""
 Weighted = tuple[str, float, Term]
+PAPERS = {
+    "fitnet": "hint", "fitnets": "hint", "at": "attention", "attentiontransfer": "attention", "ofd": "margin",
+    "overhaul": "margin", "crd": "crd_in_batch", "reviewkd": "review", "hinton": "kd", "logits": "kd",
+    "logitstandardization": "standardized", "lskd": "standardized", "tfkd": "virtual_teacher", "wsld": "weighted_kd",
+    "similarity": "sp", "ckd": "cc", "channelwise": "cwd", "crossentropy": "supervised", "ce": "supervised",
+}  # fmt: skip
+"""What papers and other toolkits call the losses, in small letters."""
 LABELS = "ce"
 """What the loss on the labels is called in logs."""
 
@@ -140,6 +148,8 @@ def _found(name: str, where: str) -> type[Term]:
     try:
         return objectives.get(name)
     except UnknownNameError as error:
+        if own := PAPERS.get(re.sub("[^a-z]", "", name.lower())):
+            raise ConfigError(f"{where}: unknown objective {name!r}; it is called {own!r} here") from None
         raise ConfigError(f"{where}: {error}") from None
 
 
