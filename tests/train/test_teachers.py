@@ -274,6 +274,36 @@ def test_a_teacher_that_guesses_is_warned_of(tmp_path: Any, teacher: Any) -> Non
     assert said(STUDENT, tmp_path, references={"$teacher": teacher}) == []
 
 
+def test_a_teacher_with_another_order_of_classes_is_warned_of() -> None:
+    targets = np.repeat(np.arange(10), 20)
+    labels = tuple("abcdefghij")
+
+    def told(order: Any) -> str | None:
+        outputs = np.eye(10, dtype=np.float32)[np.asarray(order)[targets]] * 9
+        return diagnosis.teacher_warning(TASK, Answers(outputs, targets), labels)
+
+    swapped = [1, 0, *range(2, 10)]
+    assert told(range(10)) is None and "mostly takes 'a' for 'b', 'b' for 'a': was it" in (told(swapped) or "")
+    rng = np.random.default_rng(0)
+    assert all(told(rng.permutation(10)) for _ in range(50))
+    assert told([1, *range(1, 10)]) is None, "a class that it knows badly is no other order"
+
+
+def test_a_teacher_of_class_maps_that_knows_nothing_is_warned_of() -> None:
+    task = tasks.get("segmentation")
+    targets = np.zeros((2, 8, 8), np.uint8)
+    targets[:, :2, :4], targets[:, :2, 4:], targets[:, 7] = 1, 2, 255
+    right = np.eye(3, dtype=np.float32)[np.minimum(targets, 2)].transpose(0, 3, 1, 2)
+    labels = ("road", "sky", "tree")
+    assert diagnosis.teacher_warning(task, Answers(right, targets), labels) is None
+    wrong = diagnosis.teacher_warning(task, Answers(right[:, [0, 2, 1]], targets), labels)
+    assert wrong and "'sky' for 'tree', 'tree' for 'sky'" in wrong
+    constant = np.zeros_like(right)
+    constant[:, 0] = 1
+    told = diagnosis.teacher_warning(task, Answers(constant, targets), labels)
+    assert told and "the commonest class everywhere reaches" in told
+
+
 def test_a_student_that_begins_better_is_warned_of(tmp_path: Any, teacher: Any) -> None:
     fresh = dataclasses.replace(TEACHER, lr=1e-9)(None, context(tmp_path)).with_key("fresh")
     stage = dataclasses.replace(STUDENT, model=None, lr=1e-6)

@@ -109,22 +109,49 @@ def confusions(teacher: Answers, student: Answers, labels: Sequence[str]) -> lis
 
 
 def _mistakes(answered: Answers, classes: int) -> NDArray[np.int64]:
-    counted = answered.targets < classes
-    cells = answered.targets[counted] * classes + answered.outputs.argmax(1)[counted]
-    found = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+    found = _table(answered, classes)
     np.fill_diagonal(found, 0)
     return found
 
 
-def teacher_warning(task: Task, teacher: Answers, classes: int) -> str | None:
-    """Return a warning where a classifier that should teach guesses."""
-    score, chance = teacher.scores(task)[task.main], 100 / classes
-    if task.main != "top1" or score >= 1.5 * chance:
+def _table(answered: Answers, classes: int) -> NDArray[np.int64]:
+    """Return how often each true class (rows) was given as each class (columns); void targets do not count."""
+    counted = answered.targets < classes
+    cells = answered.targets[counted].astype(np.int64) * classes + answered.outputs.argmax(1)[counted]
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+
+def teacher_warning(task: Task, teacher: Answers, labels: Sequence[str]) -> str | None:
+    """Return a warning where a teacher takes classes for each other, or guesses."""
+    table = _table(teacher, len(labels))
+    if turned := _turned(table):
+        pairs = ", ".join(f"{labels[a]!r} for {labels[b]!r}" for a, b in list(turned.items())[:CHANGES])
+        return f"the teacher mostly takes {pairs}: was it trained with another order of classes?"
+    score, name = teacher.scores(task)[task.main], task.main
+    chance, guess = 150 / len(labels), f"guessing is on {100 / len(labels):.1f} %"
+    if name != "top1":  # of class maps, the commonest class everywhere
+        chance = _always(teacher, int(table.sum(1).argmax())).scores(task)[name]
+        guess = f"the commonest class everywhere reaches {chance:.1f} %"
+    if score > chance or (name == "top1" and score == chance):
         return None
     return (
-        f"the teacher is right on {score:.1f} % of the validation images, where guessing is on {chance:.1f} %: was it "
-        "trained with another mean and std, color order or order of classes?"
+        f"the teacher is right on {score:.1f} % of the validation images ({name}), where {guess}: was it trained with "
+        "another mean and std, color order or order of classes?"
     )
+
+
+def _turned(table: NDArray[np.int64]) -> dict[int, int]:
+    """Return the classes that a teacher gives another class for in most cases, where these are the same classes."""
+    most = table.argmax(1)
+    sure = 2 * table.max(1) > np.maximum(table.sum(1), 1)
+    turned = {a: int(b) for a, b in enumerate(most) if sure[a] and a != b}
+    return turned if set(turned) == set(turned.values()) else {}
+
+
+def _always(answered: Answers, which: int) -> Answers:
+    outputs = np.zeros((1, answered.outputs.shape[1], *answered.outputs.shape[2:]), np.float32)
+    outputs[:, which] = 1
+    return Answers(np.broadcast_to(outputs, answered.outputs.shape), answered.targets)
 
 
 def worse_warning(task: Task, teacher: Answers, student: Answers, when: str) -> str | None:

@@ -67,7 +67,7 @@ class Lesson:
         split, device = self.ctx.data.val, self.loader.device
         each = [_answers(teacher, split, device) for teacher in self.taught_by]
         self.teacher = each[0] if len(each) == 1 else self._together(each)
-        self._warn(diagnosis.teacher_warning(self.task, self.teacher, len(self.student.signature.labels)))
+        self._warn(diagnosis.teacher_warning(self.task, self.teacher, self.student.signature.labels))
         if self._normalized_apart:
             self.ctx.progress.say("teacher and student take images of another mean and std: each gets its own")
         if starts_trained:

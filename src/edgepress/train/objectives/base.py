@@ -84,7 +84,7 @@ class Pair:
 @dataclass(frozen=True)
 class FeatureTerm(Term):
     """A loss between features. `student` and `teacher` name modules by path or glob (`layer2.1.conv2`, `layer*`), in
-    the same order; `path:in` is what a module takes instead of what it gives. Without them the stages of the two
+    the same order; `path:in` is what a linear layer takes. Without them the stages of the two
     networks are paired automatically: all that the loss is made for, or those that `where` names. Where maps are
     smallest is the bottleneck, before it lies the encoder, behind it the decoder.
     """
