@@ -141,14 +141,10 @@ def pair(student: list[Site], teacher: list[Site], place: Place) -> list[tuple[S
     """Return the modules that belong together, shallow to deep; raise `ConfigError` where there are none.
 
     Stages of equal resolution are paired; where no resolution occurs in both networks, or one has only one, stages at
-    the same share of the depth. Where both networks make maps larger again (class maps), the stages are those of
-    encoder, bottleneck and decoder, and the middle is the bottleneck.
+    the same share of the depth.
     """
     if place == "embedding":
         return [(_embedding(student), _embedding(teacher))]
-    if place != "normalized" and all(parts_of(sites)["decoder"] for sites in (student, teacher)):
-        found = part_pairs(student, teacher, "bottleneck" if place == "middle" else "all")
-        return found[-1:] if place == "last" else found
     ours, theirs = stages(student), stages(teacher)
     if place == "normalized":
         ours, theirs = _normalizing(student, ours), _normalizing(teacher, theirs)
