@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from edgepress.core.config import parse
 from edgepress.core.errors import ConfigError, EdgepressError
-from edgepress.models.build import head_of, new_model
+from edgepress.models.build import head_of, new_model, require_outputs
 from edgepress.models.stages import Load
 
 
@@ -33,6 +34,19 @@ def test_a_network_of_another_number_of_classes_is_refused(sign) -> None:
     stage = parse(Load, {"model": "models.test_stages:seven"})
     with pytest.raises(ConfigError, match=r"gives a tensor \(1, 7\) for one image; 5 classes need a tensor \(1, 5\)"):
         stage(None, context(sign(8, 1, 5)))
+
+
+def test_looking_at_a_network_leaves_it_as_it_was(sign) -> None:
+    model = new_model("digits_cnn", sign(8, 1), {}, seed=0)
+    model.module.train()
+    frozen = next(part for part in model.module.modules() if isinstance(part, torch.nn.BatchNorm2d)).eval()
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    require_outputs(model)
+    assert model.module.training and not frozen.training
+    assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
+    larger = replace(model, signature=sign(16, 1))
+    with pytest.raises(ConfigError, match=r"'digits_cnn' does not run on an image \(1, 16, 16\)"):
+        require_outputs(replace(larger, module=torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))))
 
 
 def seven(classes: int, channels: int) -> torch.nn.Module:

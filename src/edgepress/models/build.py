@@ -16,6 +16,7 @@ from edgepress.core.config import short
 from edgepress.core.errors import ConfigError, EdgepressError, MissingExtraError, UnknownNameError, suggest
 from edgepress.models.base import models
 from edgepress.models.bounds import bounded
+from edgepress.models.predictor import evaluating
 from edgepress.models.smp import smp_model
 
 WEIGHT_SOURCES = (
@@ -65,20 +66,21 @@ def _built(builder: Builder, signature: Signature) -> Any:
 
 
 def require_outputs(model: Model) -> None:
-    """Raise `ConfigError` where a network does not give one tensor with a value per class: found by one image."""
+    """Raise `ConfigError` where a network does not take an image of its signature, or does not give one tensor with a
+    value per class (and pixel, for class maps): found by one image."""
     shape, classes = model.signature.input.shape, len(model.signature.labels)
+    wanted = (1, classes, *shape[1:]) if model.signature.task == "segmentation" else (1, classes)
     device = next(model.module.parameters(), torch.zeros(())).device
-    was = model.module.training
-    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-        found = model.module.eval()(torch.zeros(1, *shape, device=device))
-    model.module.train(was)
-    wanted = 4 if model.signature.task == "segmentation" else 2
-    if isinstance(found, torch.Tensor) and found.ndim == wanted and found.shape[1] == classes:
+    try:  # no inference mode: what a network keeps from its first image has to serve in a training
+        with evaluating(model.module), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            found = model.module(torch.zeros(1, *shape, device=device))
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        raise ConfigError(f"model {model.builder.name!r} does not run on an image {shape}: {error}") from error
+    if isinstance(found, torch.Tensor) and tuple(found.shape) == wanted:
         return
     given = f"a tensor {tuple(found.shape)}" if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
-    shapes = f"({', '.join(['1', str(classes), 'H', 'W'][:wanted])})"
     raise ConfigError(
-        f"model {model.builder.name!r} gives {given} for one image; {classes} classes need a tensor {shapes}: "
+        f"model {model.builder.name!r} gives {given} for one image; {classes} classes need a tensor {wanted}: "
         "build it for these classes, and let it give nothing else"
     )
 

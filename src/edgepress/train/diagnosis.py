@@ -19,6 +19,8 @@ MOST_NUMBERS = 20_000_000
 """Of the teacher's outputs on the validation split that are held in memory: its first images, if need be."""
 DWARFS = 50.0
 """A term whose gradient is so many times those of all others is warned of."""
+SURE = 5
+"""Of fewer images of a class it may be chance what most of them are taken for."""
 CHANGES = 10
 
 Predict = Callable[[Tensor], Tensor]
@@ -135,17 +137,19 @@ def teacher_warning(task: Task, teacher: Answers, labels: Sequence[str]) -> str 
     if score > chance or (name == "top1" and score == chance):
         return None
     return (
-        f"the teacher is right on {score:.1f} % of the validation images ({name}), where {guess}: was it trained with "
+        f"the teacher reaches {score:.1f} % {name} on the validation images, where {guess}: was it trained with "
         "another mean and std, color order or order of classes?"
     )
 
 
 def _turned(table: NDArray[np.int64]) -> dict[int, int]:
-    """Return the classes that a teacher gives another class for in most cases, where these are the same classes."""
-    most = table.argmax(1)
-    sure = 2 * table.max(1) > np.maximum(table.sum(1), 1)
+    """Return the classes that a teacher mostly gives for each other, in pairs or larger rings."""
+    most, count = table.argmax(1), table.sum(1)
+    sure = (2 * table.max(1) > count) & (count >= SURE)
     turned = {a: int(b) for a, b in enumerate(most) if sure[a] and a != b}
-    return turned if set(turned) == set(turned.values()) else {}
+    while outside := [a for a, b in turned.items() if a not in turned.values() or b not in turned]:
+        turned = {a: b for a, b in turned.items() if a not in outside}
+    return turned
 
 
 def _always(answered: Answers, which: int) -> Answers:

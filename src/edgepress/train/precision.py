@@ -73,7 +73,8 @@ class Mode:
 
 
 def choose(module: nn.Module, spec: InputSpec, batch: int, asked: Precision, device: torch.device, cache: Path) -> Mode:
-    """Return the fastest mode for training `module`, measured for about two seconds, or the kept earlier choice."""
+    """Return the fastest mode for training `module`, measured for about two seconds and up to five for the passes of
+    its convolutions, or the kept earlier choice."""
     path = cache / "precision" / f"{_fingerprint(module, spec, batch, asked, device)}.json"
     if path.exists():
         return kept(path)
@@ -122,7 +123,7 @@ def with_passes(mode: Mode, module: nn.Module, spec: InputSpec, batch: int, devi
 
 
 def _has_bf16(device: torch.device) -> bool:
-    """Return whether the processor multiplies BF16 itself; where it does not, FP32 is faster and nothing is timed."""
+    """Return whether the processor multiplies BF16 itself; where it does not, FP32 is faster in any way."""
     able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return any(bool(have) and name.endswith("bf16") for name, have in able.items())
 

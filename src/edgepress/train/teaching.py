@@ -154,8 +154,9 @@ def peer_of(stage: Mutual, student: Model, loader: Loader, config: FitConfig, ct
     """Return the second network of mutual learning, from another random start."""
     same = structure_only(student.builder)
     name, arguments = (stage.peer, stage.peer_arguments) if stage.peer else (same.name, same.arguments)
-    module = new_model(name, ctx.data.signature, arguments, ctx.seed + 1).module
-    return Peer(module, stage.objective(), tasks.get(student.signature.task), loader, config)
+    peer = new_model(name, ctx.data.signature, arguments, ctx.seed + 1)
+    require_outputs(peer)
+    return Peer(peer.module, stage.objective(), tasks.get(student.signature.task), loader, config)
 
 
 def require_same_task(signature: Signature, data: Data) -> None:

@@ -16,9 +16,9 @@ Entry = str | dict[str, Any]
 Weighted = tuple[str, float, Term]
 PAPERS = {
     "fitnet": "hint", "fitnets": "hint", "at": "attention", "attentiontransfer": "attention", "ofd": "margin",
-    "overhaul": "margin", "crd": "crd_in_batch", "reviewkd": "review", "hinton": "kd", "logits": "kd",
+    "overhaul": "margin", "crd": "crd_in_batch", "reviewkd": "review", "hinton": "kd", "similarity": "sp",
     "logitstandardization": "standardized", "lskd": "standardized", "tfkd": "virtual_teacher", "wsld": "weighted_kd",
-    "similarity": "sp", "ckd": "cc", "channelwise": "cwd", "crossentropy": "supervised", "ce": "supervised",
+    "cckd": "cc", "correlation": "cc", "channelwise": "cwd", "crossentropy": "supervised", "ce": "supervised",
 }  # fmt: skip
 """What papers and other toolkits call the losses, in small letters."""
 LABELS = "ce"
