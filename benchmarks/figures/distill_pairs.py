@@ -31,7 +31,7 @@ PAIRS = {
 }
 """Teacher and student, and the `beta` of DKD. The last is not of the literature: its teacher trains on a CPU."""
 
-COMPARED = ("kd", "dkd", "dist", "kd-standardized", "review")
+COMPARED = ("kd", "dkd", "dist", "kd-standardized", "review", "review-5")
 """The methods of the pairs; the others are for smaller figures."""
 WAYS = ("alone", *COMPARED)
 
@@ -48,6 +48,7 @@ def methods(beta: float) -> dict[str, list[Any]]:
             {"supervised": {"weight": 0.1}},
         ],
         "review": [{"review": {"weight": 1}}],
+        "review-5": [{"review": {"weight": 5}}],
         "dist-review": ["dist", {"review": {"weight": 1}}],
         "dkd-review": [{"dkd": {"beta": beta}}, {"review": {"weight": 1}}],
     }
