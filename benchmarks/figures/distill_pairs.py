@@ -7,7 +7,7 @@ a method of a pair: two cores may share one.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.base import Options
 from benchmarks.distilling import done, epochs, over_seeds, prepared, score
@@ -21,15 +21,23 @@ from edgepress.train.words import read_terms
 PARTS = "pairs"
 """What `--parts` chooses among."""
 
+
+class Set(NamedTuple):
+    """What the methods' authors set by the pair: DKD's `beta`, and the learning rate."""
+
+    beta: float
+    lr: float = 0.05
+
+
 PAIRS = {
-    ("cifar_resnet56", "cifar_resnet20"): 2.0,
-    ("wrn_40_2", "wrn_16_2"): 6.0,
-    ("resnet32x4", "resnet8x4"): 8.0,
-    ("vgg13", "vgg8"): 6.0,
-    ("resnet50", "benchmarks.networks:mobilenet_v2_half"): 8.0,
-    ("cifar_resnet56", "benchmarks.networks:mobilenet_v2_half"): 2.0,
+    ("cifar_resnet56", "cifar_resnet20"): Set(2.0),
+    ("wrn_40_2", "wrn_16_2"): Set(6.0),
+    ("resnet32x4", "resnet8x4"): Set(8.0),
+    ("vgg13", "vgg8"): Set(6.0),
+    ("resnet50", "benchmarks.networks:mobilenet_v2_half"): Set(8.0, lr=0.01),
+    ("cifar_resnet56", "benchmarks.networks:mobilenet_v2_half"): Set(2.0),
 }
-"""Teacher and student, and the `beta` of DKD. The last is not of the literature: its teacher trains on a CPU."""
+"""By teacher and student. The last is not of the literature: its teacher trains on a CPU."""
 
 COMPARED = ("kd", "dkd", "dist", "kd-standardized", "review", "review-5")
 """The methods of the pairs; the others are for smaller figures."""
@@ -68,13 +76,13 @@ def measure(options: Options) -> list[Row]:
 def default_method(teacher: str, student: str) -> str:
     """Return the name of the method that `distill` chooses for this pair by itself, on a hundred classes."""
     wanted = read_terms(CHOICES[kin(Builder(student), Builder(teacher))].losses)
-    ways = methods(PAIRS[teacher, student])
+    ways = methods(PAIRS[teacher, student].beta)
     return next(name for name in COMPARED if read_terms(ways[name]) == wanted)
 
 
 def _pair(teacher: str, student: str, chosen: Sequence[str], options: Options) -> list[Row]:
     seeds = options.seeds[:1] if options.quick else options.seeds
-    pair, losses = _short(teacher, student), methods(PAIRS[teacher, student])
+    pair, losses = _short(teacher, student), methods(PAIRS[teacher, student].beta)
     weights = kept(teacher, options)
     found: dict[str, dict[int, Row]] = {}
     for seed in seeds:
@@ -105,5 +113,6 @@ def _sets(pair: str, way: str, teacher: str, student: str, seed: int) -> dict[st
         "alone.model": student,
         "student.model": student,
         **{f"{stage}.epochs": count for stage in ("alone", "student")},
+        **{f"{stage}.lr": PAIRS[teacher, student].lr for stage in ("alone", "student")},
         "student.views": epochs(24, 12),
     }
