@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from edgepress.core.artifact import Signature
 from edgepress.core.config import parse
 from edgepress.core.errors import ConfigError
+from edgepress.core.inputs import InputSpec
 from edgepress.data.arrays import ArraySplit
 from edgepress.data.frequency import frequencies
 from edgepress.tasks.base import tasks
@@ -127,7 +129,7 @@ def test_channelwise_on_logits() -> None:
     expected = 9 * (p * np.log(p / q)).sum(2).mean()
     assert term(s, batch(maps(3), t), MAPS).item() == pytest.approx(expected, rel=1e-4)
     with pytest.raises(ConfigError, match="one label per image"):
-        term(s[:, :, 0, 0], batch(maps(3), t[:, :, 0, 0]), MAPS)
+        term.bound(torch.nn.Identity(), Signature("classification", InputSpec(8, 8), ("a", "b")), 1)
 
 
 def test_pairwise_compares_cosines_between_places() -> None:

@@ -1,5 +1,6 @@
 """The stages `qat` (quantize, train with the rounding in place, convert to integers) and `search`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -13,6 +14,7 @@ from edgepress.search.space import Space
 from edgepress.train.stages import Fitting, wrong_alpha, wrong_mixup, wrong_temperature
 
 if TYPE_CHECKING:
+    from edgepress.data.base import Data
     from edgepress.train.objectives.base import Objective
 
 NARROW = (2, 3, 4, 8)
@@ -87,6 +89,12 @@ class Qat(Fitting):
         terms, labels = kd_terms(self.temperature, self.alpha)
         return objective_of(terms, self.label_smoothing, labels)
 
+    def dry_run(
+        self, artifact: Artifact | None, references: Mapping[str, Artifact], data: "Data", seed: int
+    ) -> Artifact | None:
+        """Return None: its graph is another one than the network it goes on from."""
+        return None
+
     def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
         from edgepress.quantize.ptq import quantize
         from edgepress.quantize.qat import finish, prepare
@@ -158,6 +166,12 @@ class Search(Fitting):
         from edgepress.train.words import objective_of, read_terms
 
         return objective_of(read_terms(()), self.label_smoothing)
+
+    def dry_run(
+        self, artifact: Artifact | None, references: Mapping[str, Artifact], data: "Data", seed: int
+    ) -> Artifact | None:
+        """Return None: what it finds is known afterwards."""
+        return None
 
     def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
         from edgepress.chain.search import search_student

@@ -130,6 +130,16 @@ class Stage(ABC):
     def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
         """Return what this stage makes of `artifact`, which stays untouched."""
 
+    def dry_run(
+        self, artifact: Artifact | None, references: Mapping[str, Artifact], data: "Data", seed: int
+    ) -> Artifact | None:
+        """Return what this stage will give, its weights untrained, or None where that is known only afterwards.
+
+        Runs before any stage of a recipe computes, and raises what is certain to fail then. `artifact` and `references`
+        are such artifacts, too, and absent where nothing is known of them.
+        """
+        return None
+
     def wants_input(self) -> bool:
         """Return whether this stage, as configured, goes on from an earlier artifact."""
         return self.takes != "nothing"

@@ -1,16 +1,32 @@
 """The stage `export`: the one-way door from a network that is edited to a program that runs."""
 
+import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from edgepress.core.artifact import UNPROVEN, Artifact, Model
+from edgepress.core.errors import MissingExtraError
 from edgepress.core.stage import Context, Stage, stages
+
+if TYPE_CHECKING:
+    from edgepress.data.base import Data
 
 Format = Literal[
     "onnx", "onnx-fp16", "openvino", "openvino-bf16", "openvino-fp16", "executorch", "litert", "ncnn", "ncnn-bf16",
     "tensorrt", "tensorrt-fp16", "coreml", "coreml-fp16", "pt2", "pt2-bf16",
 ]  # fmt: skip
 """The names in `export.formats`, which needs torch; a test holds the two together."""
+
+WRITERS = {
+    "openvino": "openvino",
+    "executorch": "executorch",
+    "litert": "litert_torch",
+    "ncnn": "pnnx",
+    "tensorrt": "tensorrt",
+    "coreml": "coremltools",
+}
+"""By extra, which is what a format's name begins with: the package that writes it. What is not here needs none."""
 
 
 @stages.register("export")
@@ -32,6 +48,15 @@ class Export(Stage):
         if self.parity < 1:
             return [f"parity: at least one image must be compared, better hundreds; got {self.parity}"]
         return []
+
+    def dry_run(
+        self, artifact: Artifact | None, references: Mapping[str, Artifact], data: "Data", seed: int
+    ) -> Artifact | None:
+        """Return None; raise `MissingExtraError` where what writes the format is not installed."""
+        extra = self.to.partition("-")[0]
+        if extra in WRITERS and importlib.util.find_spec(WRITERS[extra]) is None:
+            raise MissingExtraError(f"the stage 'export' to {self.to!r}", extra)
+        return None
 
     def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
         """Return the program; raise `ParityError` where it does not compute what the network computes."""

@@ -1,12 +1,16 @@
 """The stage `load`: a network that comes with its weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from edgepress.core.artifact import Artifact
+from edgepress.core.artifact import Artifact, Model, Signature
 from edgepress.core.errors import ConfigError
 from edgepress.core.stage import Context, Stage, stages
+
+if TYPE_CHECKING:
+    from edgepress.data.base import Data
 
 
 @stages.register("load")
@@ -44,18 +48,26 @@ class Load(Stage):
             problems.append("field 'head': 'new' is for a checkpoint; name it in 'weights'")
         return problems
 
+    def dry_run(
+        self, artifact: Artifact | None, references: Mapping[str, Artifact], data: "Data", seed: int
+    ) -> Artifact | None:
+        """Return the loaded model."""
+        return self._loaded(data.signature, seed)
+
     def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
         """Return the loaded model; raise `ConfigError` where mean and std do not fit the data's channels."""
+        return self._loaded(ctx.data.signature, ctx.seed)
+
+    def _loaded(self, signature: Signature, seed: int) -> Model:
         from edgepress.models.build import head_of, new_model, require_outputs
         from edgepress.models.weights import load_weights
 
-        signature = ctx.data.signature
         if self.mean is not None and self.std is not None:
             try:
                 signature = replace(signature, input=replace(signature.input, mean=self.mean, std=self.std))
             except ValueError as error:
                 raise ConfigError(f"fields 'mean' and 'std': {error}") from error
-        model = new_model(self.model, signature, self.arguments, ctx.seed)
+        model = new_model(self.model, signature, self.arguments, seed)
         if self.weights is not None:
             keep = head_of(model.module) if self.head == "new" else ""
             load_weights(model.module, Path(self.weights), keep)

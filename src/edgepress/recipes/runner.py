@@ -21,6 +21,7 @@ from edgepress.data.base import Data
 from edgepress.measure import environment
 from edgepress.measure.base import Measure, MeasureContext, Quiet
 from edgepress.measure.rows import Row, read_rows, write_rows
+from edgepress.recipes.ahead import dry_run
 from edgepress.recipes.keys import measure_key, stage_key
 from edgepress.recipes.recipe import Recipe, Step, dump_recipe
 from edgepress.recipes.store import BUNDLE, STATE, Shelf, recipe_folder
@@ -76,6 +77,7 @@ def run(recipe: Recipe, root: Path, progress: Progress, options: Options = Optio
         with ranks.main_first():  # it may decode the images and keep them
             data = recipe.source.load()
         runner = _Runner(recipe, data, root, progress, options, ranks)
+        dry_run(steps, data, lambda label: runner.result.shelves[label].done, runner.artifact)
         for step in steps:
             runner.advance(step)
             runner.record(folder)

@@ -30,7 +30,7 @@ from edgepress.train.training import Evaluate
 
 def run_fit(stage: Fitting, artifact: Model | None, ctx: Context, teacher: Artifact | None = None) -> Model:
     """Return the network that `stage` trains, from scratch or from `artifact`, with `teacher` where one is given."""
-    start = _start(stage, artifact, ctx)
+    start = start_of(stage, artifact, ctx.data.signature, ctx.seed)
     require_same_task(start.signature, ctx.data)
     _tell_classes(ctx)
     if isinstance(stage, Distill) and stage.undecided:
@@ -135,9 +135,10 @@ def evaluator(task: Task, split: Split, signature: Signature, teacher: Answers |
     return evaluate
 
 
-def _start(stage: Fitting, artifact: Model | None, ctx: Context) -> Model:
+def start_of(stage: Fitting, artifact: Model | None, signature: Signature, seed: int) -> Model:
+    """Return the network that a training begins with: a fresh one, or a copy of `artifact`."""
     if stage.model is not None:
-        model = new_model(stage.model, ctx.data.signature, stage.arguments, ctx.seed)
+        model = new_model(stage.model, signature, stage.arguments, seed)
         require_outputs(model)
         return model
     assert artifact is not None

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -12,6 +13,7 @@ from edgepress.core.stage import Context, Stage, stages
 from edgepress.train.config import Augment
 
 if TYPE_CHECKING:
+    from edgepress.data.base import Data
     from edgepress.train.objectives.base import Objective
 
 USUAL_TEMPERATURE, USUAL_ALPHA = 4.0, 0.7
@@ -84,6 +86,16 @@ class Fitting(Stage):
     @abstractmethod
     def objective(self) -> "Objective":
         """Return what this training minimizes."""
+
+    def dry_run(
+        self, artifact: Artifact | None, references: Mapping[str, Artifact], data: "Data", seed: int
+    ) -> Artifact | None:
+        """Return the network before its training; raise `ConfigError` where it, its teacher and the losses do not fit
+        together, as far as they are known."""
+        from edgepress.train.ahead import untrained
+
+        assert artifact is None or isinstance(artifact, Model)
+        return untrained(self, artifact, references, data, seed)
 
     def __call__(self, artifact: Artifact | None, ctx: Context) -> Artifact:
         from edgepress.train.run import run_fit

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgepress.core.artifact import Artifact, Model, Signature
+from edgepress.core.artifact import Artifact, Builder, Model, Signature
 from edgepress.core.errors import ConfigError
 from edgepress.core.files import write_array
 from edgepress.core.stage import Context
@@ -147,16 +147,22 @@ def lesson_of(
 def teachers_of(stage: Distill, ctx: Context) -> list[Model]:
     """Return the networks that a stage learns from; raise `ConfigError` where one is an exported program."""
     found = [ctx.references[f"${name.removeprefix('$')}"] for name in stage.teachers]
-    return [_network(model) for model in found]
+    return [network_of(model) for model in found]
 
 
 def peer_of(stage: Mutual, student: Model, loader: Loader, config: FitConfig, ctx: Context) -> Peer:
     """Return the second network of mutual learning, from another random start."""
-    same = structure_only(student.builder)
-    name, arguments = (stage.peer, stage.peer_arguments) if stage.peer else (same.name, same.arguments)
-    peer = new_model(name, ctx.data.signature, arguments, ctx.seed + 1)
-    require_outputs(peer)
+    peer = peer_start(stage, student.builder, ctx.data.signature, ctx.seed)
     return Peer(peer.module, stage.objective(), tasks.get(student.signature.task), loader, config)
+
+
+def peer_start(stage: Mutual, student: Builder, signature: Signature, seed: int) -> Model:
+    """Return the second network of mutual learning as it is before the training."""
+    same = structure_only(student)
+    name, arguments = (stage.peer, stage.peer_arguments) if stage.peer else (same.name, same.arguments)
+    peer = new_model(name, signature, arguments, seed + 1)
+    require_outputs(peer)
+    return peer
 
 
 def require_same_task(signature: Signature, data: Data) -> None:
@@ -191,14 +197,14 @@ class Comparison:
         return {"agreement": self._agreed / self._count} if self._count else {}
 
 
-def _network(model: Artifact) -> Model:
+def network_of(model: Artifact) -> Model:
     if not isinstance(model, Model):
         raise ConfigError("field 'teacher' names an exported program; name the network it came from")
     return model
 
 
 def _teacher(artifact: Artifact, ctx: Context, loader: Loader) -> Teacher:
-    model = _network(artifact)
+    model = network_of(artifact)
     require_same_task(model.signature, ctx.data)
     require_outputs(model)
     return Teacher(model, loader, ctx.data.fingerprint, ctx.cache, ctx.progress)

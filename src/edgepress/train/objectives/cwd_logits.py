@@ -8,8 +8,9 @@ from edgepress.train.objectives.base import Term, objectives, positive
 from edgepress.train.objectives.cwd import channelwise
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from edgepress.core.artifact import Signature
     from edgepress.tasks.base import Task
     from edgepress.train.loader import Batch
 
@@ -31,8 +32,12 @@ class CWDLogits(Term):
     def __post_init__(self) -> None:
         positive("temperature", self.temperature)
 
+    def bound(self, module: "nn.Module", signature: "Signature", processes: int) -> "Term":
+        """Return this loss; raise `ConfigError` where the network gives no maps."""
+        if signature.task != "segmentation":
+            raise ConfigError("loss 'cwd_logits' compares logit maps, and this network gives one label per image")
+        return self
+
     def __call__(self, outputs: "Tensor", batch: "Batch", task: "Task") -> "Tensor":
         assert batch.teacher is not None
-        if outputs.ndim != 4:
-            raise ConfigError("loss 'cwd_logits' compares logit maps, and this network gives one label per image")
         return channelwise(outputs.float().flatten(2), batch.teacher.float().flatten(2), self.temperature)
