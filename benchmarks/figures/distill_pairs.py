@@ -39,7 +39,7 @@ PAIRS = {
 }
 """By teacher and student. The last is not of the literature: its teacher trains on a CPU."""
 
-COMPARED = ("kd", "dkd", "dist", "kd-standardized", "review", "review-5")
+COMPARED = ("kd", "dkd", "dist", "kd-standardized", "review")
 """The methods of the pairs; the others are for smaller figures."""
 WAYS = ("alone", *COMPARED)
 
@@ -56,7 +56,6 @@ def methods(beta: float) -> dict[str, list[Any]]:
             {"supervised": {"weight": 0.1}},
         ],
         "review": [{"review": {"weight": 1}}],
-        "review-5": [{"review": {"weight": 5}}],
         "dist-review": ["dist", {"review": {"weight": 1}}],
         "dkd-review": [{"dkd": {"beta": beta}}, {"review": {"weight": 1}}],
     }
