@@ -82,12 +82,13 @@ def default_method(teacher: str, student: str) -> str:
 def _pair(teacher: str, student: str, chosen: Sequence[str], options: Options) -> list[Row]:
     seeds = options.seeds[:1] if options.quick else options.seeds
     pair, losses = _short(teacher, student), methods(PAIRS[teacher, student].beta)
-    weights = kept(teacher, options)
     found: dict[str, dict[int, Row]] = {}
     for seed in seeds:
         for way in chosen:
-            taught = {"student.losses": losses[way]} if way in COMPARED else {}
-            sets = {"teacher.weights": str(weights), **_sets(pair, way, teacher, student, seed), **taught}
+            taught: dict[str, Any] = {}
+            if way in COMPARED:
+                taught = {"teacher.weights": str(kept(teacher, options)), "student.losses": losses[way]}
+            sets = {**_sets(pair, way, teacher, student, seed), **taught}
             last = "student" if taught else "alone"
             result = done(toward(prepared("distill-pair", options, sets), [last]), options)
             found.setdefault(way, {})[seed] = score(result.rows, last)
