@@ -11,28 +11,34 @@ from benchmarks.base import Options
 from benchmarks.distilling import done, over_seeds, prepared, score
 from benchmarks.figures.distill_pairs import methods
 from edgepress.measure.rows import Row
+from edgepress.train.auto import Kind
 
 PARTS = "students"
 """What `--parts` chooses among."""
 
-STUDENTS = {"resnet8": ("cifar_resnet8", 0.2), "light_cnn": ("light_cnn", 0.1)}
-"""Model and learning rate."""
+STUDENTS: dict[str, tuple[str, float, Kind]] = {
+    "resnet8": ("cifar_resnet8", 0.2, "same family"),
+    "light_cnn": ("light_cnn", 0.1, "other family"),
+}
+"""Model, learning rate and kind of pair."""
 
 BETA = 2.0
 LEFT_OUT = ("dkd-review",)
 
 
-def ways() -> dict[str, list[Any]]:
+def ways(kind: Kind) -> dict[str, list[Any]]:
     """Return the losses by name."""
-    return {name: losses for name, losses in methods(BETA).items() if name not in LEFT_OUT}
+    return {name: losses for name, losses in methods(BETA, kind).items() if name not in LEFT_OUT}
 
 
 def measure(options: Options) -> list[Row]:
     """Train what is not trained yet and return all rows."""
     rows: list[Row] = []
-    wanted = options.wanted([*STUDENTS, *(f"{student}-{method}" for student in STUDENTS for method in ways())])
-    for student, (model, lr) in STUDENTS.items():
-        for method, losses in ways().items():
+    wanted = options.wanted(
+        [*STUDENTS, *(f"{name}-{method}" for name, (*_, kind) in STUDENTS.items() for method in ways(kind))]
+    )
+    for student, (model, lr, kind) in STUDENTS.items():
+        for method, losses in ways(kind).items():
             if student not in wanted and f"{student}-{method}" not in wanted:
                 continue
             sets: dict[str, Any] = {"name": f"distill-{student}-{method}", "student.losses": losses}

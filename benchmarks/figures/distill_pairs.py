@@ -1,9 +1,9 @@
 """`<teacher>-<student>-<method>`: the literature's pairs on CIFAR-100, all methods in the same number of epochs.
 
 240 epochs where a GPU is at hand, else 30; the teachers are those of `distill-teachers`. Weights and temperatures are
-those of the papers; DKD's `beta` is chosen per pair as its authors do. `teacher` and `alone` are rows of the same kind;
-`default` is what `distill` does where no method is named, which is one of these. `--parts` takes pairs, and `alone` or
-a method of a pair: two cores may share one.
+those of the papers; DKD's `beta` is chosen per pair as its authors do, ReviewKD's weight by the kind of pair. `teacher`
+and `alone` are rows of the same kind; `default` is what `distill` does where no method is named, which is one of these.
+`--parts` takes pairs, and `alone` or a method of a pair: two cores may share one.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from benchmarks.figures.distill_teachers import teacher as kept
 from benchmarks.job import toward
 from edgepress.core.artifact import Builder
 from edgepress.measure.rows import Row
-from edgepress.train.auto import CHOICES, kin
+from edgepress.train.auto import CHOICES, Kind, kin
 from edgepress.train.words import read_terms
 
 PARTS = "pairs"
@@ -44,8 +44,13 @@ COMPARED = ("kd", "dkd", "dist", "kd-standardized", "review")
 WAYS = ("alone", *COMPARED)
 
 
-def methods(beta: float) -> dict[str, list[Any]]:
+REVIEW = {"same family": 1, "other family": 5}
+"""The weight of ReviewKD by the kind of pair: its authors' lie in 0.6 to 1 and in 5 to 8."""
+
+
+def methods(beta: float, kind: Kind) -> dict[str, list[Any]]:
     """Return the losses by the name that the rows carry."""
+    review = {"review": {"weight": REVIEW[kind]}}
     return {
         "kd": [{"kd": {"weight": 0.9}}, {"supervised": {"weight": 0.1}}],
         "dkd": [{"dkd": {"beta": beta}}],
@@ -55,9 +60,9 @@ def methods(beta: float) -> dict[str, list[Any]]:
             {"standardized": {"weight": 9, "of": {"mlkd": {}}}},
             {"supervised": {"weight": 0.1}},
         ],
-        "review": [{"review": {"weight": 1}}],
-        "dist-review": ["dist", {"review": {"weight": 1}}],
-        "dkd-review": [{"dkd": {"beta": beta}}, {"review": {"weight": 1}}],
+        "review": [review],
+        "dist-review": ["dist", review],
+        "dkd-review": [{"dkd": {"beta": beta}}, review],
     }
 
 
@@ -74,14 +79,15 @@ def measure(options: Options) -> list[Row]:
 
 def default_method(teacher: str, student: str) -> str:
     """Return the name of the method that `distill` chooses for this pair by itself, on a hundred classes."""
-    wanted = read_terms(CHOICES[kin(Builder(student), Builder(teacher))].losses)
-    ways = methods(PAIRS[teacher, student].beta)
+    kind = kin(Builder(student), Builder(teacher))
+    wanted, ways = read_terms(CHOICES[kind].losses), methods(PAIRS[teacher, student].beta, kind)
     return next(name for name in COMPARED if read_terms(ways[name]) == wanted)
 
 
 def _pair(teacher: str, student: str, chosen: Sequence[str], options: Options) -> list[Row]:
     seeds = options.seeds[:1] if options.quick else options.seeds
-    pair, losses = _short(teacher, student), methods(PAIRS[teacher, student].beta)
+    pair = _short(teacher, student)
+    losses = methods(PAIRS[teacher, student].beta, kin(Builder(student), Builder(teacher)))
     found: dict[str, dict[int, Row]] = {}
     for seed in seeds:
         for way in chosen:

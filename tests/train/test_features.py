@@ -132,7 +132,8 @@ def test_the_pairs_are_told(tmp_path: Path, teacher: Any) -> None:
             ["student has no module 'x.'", "teacher has no module 'y.'"],
         ),
         ({"hint": {"student": ["stages.?"], "teacher": ["stages.1"]}}, ["3 of the student and 1 of the teacher"]),
-        ({"review": {"student": ["head:in"], "teacher": ["stages.1"]}}, ["compares maps.* head:in 8 of the student"]),
+        ({"review": {"student": ["head:in"], "teacher": ["stages.1"]}}, ["no connector joins a map and a .*head:in 8"]),
+        ({"cwd": {"student": ["head:in"], "teacher": ["head:in"]}}, ["compares maps.* head:in 8 of the student"]),
         ({"hint": {"student": ["drop"], "teacher": ["stages.1"]}}, ["no connector joins a map and a vector, drop 8 "]),
     ],
 )
@@ -217,6 +218,33 @@ def test_a_transformer_is_paired_with_stages_by_depth() -> None:
         ("stages", "blocks.5"),
     ]
     assert [(a.path, b.path) for a, b in pair(ours, theirs, "embedding")] == [("head:in", "head:in")]
+
+
+def test_levels_are_paired_from_the_deepest_whatever_their_sizes() -> None:
+    ours, theirs = dry_run(staged(2), SPEC), dry_run(staged(2), InputSpec(height=16, width=16))
+    assert [a.resolution[0] for a, _ in pair(ours, theirs, "stages")] == [8, 4]
+    found = pair(ours, theirs, "levels")
+    assert [(a.resolution[0], b.resolution[0]) for a, b in found] == [(8, 16), (4, 8), (2, 4), (1, 1)]
+    assert [a.path for a, _ in found][-1] == "head:in"
+    shallow = [site for site in theirs if site.path != "stages" and not site.path.startswith("stages.2")]
+    assert [(a.path, b.path) for a, b in pair(ours, shallow, "levels")] == [
+        ("stages.1", "stages.0"),
+        ("stages", "stages.1"),
+        ("head:in", "head:in"),
+    ]
+
+
+def test_levels_of_networks_without_shrinking_maps_are_their_stages() -> None:
+    ours, theirs = dry_run(staged(2), SPEC), dry_run(Columns(), SPEC)
+    assert pair(ours, theirs, "levels") == [*pair(ours, theirs, "stages"), *pair(ours, theirs, "embedding")]
+    around = dry_run(dense(3), SPEC)
+    assert pair(around, around, "levels") == pair(around, around, "stages")
+
+
+def test_connectors_that_normalize_want_two_images(tmp_path: Path, teacher: Any) -> None:
+    stage = dataclasses.replace(STUDENT, losses=("review", "dkd"), batch=1)
+    with pytest.raises(ConfigError, match="batch: 1, allowed is 2 or more: 'review' normalizes"):
+        taught(stage, tmp_path, teacher)
 
 
 def test_tokens_and_channels_last_become_maps() -> None:

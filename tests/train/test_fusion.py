@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from edgepress.train.features import _evenly
 from edgepress.train.fusion import Fusion
 from edgepress.train.objectives.base import Pair
-from edgepress.train.objectives.review import _context
+from edgepress.train.objectives.review import Review, _context
 from train import golden
 
 
@@ -38,6 +38,26 @@ def test_fusion_is_that_of_the_paper() -> None:
     ours, theirs = (torch.autograd.grad(sum(x.sin().sum() for x in each), weights) for each in (found, expected))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_the_deepest_level_may_be_a_vector() -> None:
+    torch.manual_seed(0)
+    fusion = Fusion([Pair("a", "b", (6, 4, 4), (3, 8, 8)), Pair("head:in", "fc:in", (7,), (9,))], 5)
+    student = [torch.randn(2, 6, 4, 4), torch.randn(2, 7)]
+    teacher = [torch.randn(2, 3, 8, 8), torch.randn(2, 9)]
+    ours, theirs = fusion(student, teacher)
+    assert [tuple(x.shape) for x in ours] == [tuple(x.shape) for x in theirs] == [(2, 3, 4, 4), (2, 9, 1, 1)]
+    torch.testing.assert_close(theirs[1].flatten(1), teacher[1])
+    expected = _plainly(fusion, [student[0], student[1][:, :, None, None]])
+    torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("width", [0, 200, 3])
+def test_a_fusion_is_as_wide_as_the_networks_unless_told(width: int) -> None:
+    pairs = (Pair("a", "b", (6, 4, 4), (40, 8, 8)), Pair("head:in", "fc:in", (7,), (9,)))
+    made = Review(width=width).connector(pairs)
+    assert {level.enter[0].out_channels for level in made.levels} == {width or 40}
+    assert Review().connector((Pair("a", "b", (6, 4, 4), (2048, 8, 8)),)).levels[0].enter[0].out_channels == 128
 
 
 @pytest.mark.parametrize("size", [(2, 3), (4, 4), (7, 7), (8, 8), (6, 10), (12, 32)])

@@ -31,5 +31,6 @@ def untrained(
             require_same_task(teacher.signature, data)
         if objective.features and teachers:
             specs = start.signature.input, teachers[0].signature.input
-            Taps(start.module, teachers[0].module, specs, objective.features, seed)
+            taps = Taps(start.module, teachers[0].module, specs, objective.features, seed)
+            taps.require_batch(stage.batch)
     return start

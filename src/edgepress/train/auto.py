@@ -59,7 +59,7 @@ CHOICES: dict[Kind, Choice] = {
         "'method: dist' gained 1.6, and does not run the teacher on every batch",
     ),
     "other family": Choice(
-        ("review",),
+        ({"review": {"weight": 5}},),
         "fused features gained 5.5 points over softened outputs from ResNet-20 to a light CNN on a hundred classes, "
         "none from ResNet-56 to a MobileNetV2; 'method: kd' does not run the teacher on every batch",
     ),

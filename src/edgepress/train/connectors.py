@@ -33,6 +33,11 @@ def flat(x: Tensor) -> Tensor:
     return x.mean((2, 3)) if x.ndim == 4 else x
 
 
+def as_map(x: Tensor) -> Tensor:
+    """Return vectors `(N, C)` as maps of one pixel; maps stay as they are."""
+    return x[:, :, None, None] if x.ndim == 2 else x
+
+
 class SameSize(nn.Module):
     """Pools every pair of maps to the smaller of the two; it has no weights."""
 

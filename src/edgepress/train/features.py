@@ -97,6 +97,13 @@ class Taps:
         self.arithmetic: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         """The precision that the connectors compute in."""
 
+    def require_batch(self, batch: int) -> None:
+        """Raise `ConfigError` where connectors normalize vectors, of which so small a batch has one value each."""
+        for term, place in self._places.items():
+            vectors = any(len(a.shape) == 1 for a, _ in self.pairs[term])
+            if batch < 2 and vectors and any(isinstance(x, nn.BatchNorm2d) for x in self.connectors[place].modules()):
+                raise ConfigError(f"batch: {batch}, allowed is 2 or more: {_name(term)!r} normalizes over the batch")
+
     def joined(self, term: FeatureTerm) -> tuple[list[Tensor], list[Tensor]]:
         """Return the features that `term` compares, through its connector."""
         ours = [self.student.take(a.path) for a, _ in self.pairs[term]]

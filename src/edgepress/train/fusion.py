@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgepress.train.connectors import Lists, pooled
+from edgepress.train.connectors import Lists, as_map, same_size
 from edgepress.train.objectives.base import Pair
 
 
@@ -40,7 +40,7 @@ class Fuse(nn.Module):
 
 
 class Fusion(nn.Module):
-    """All levels, from the deepest up; pairs are given shallow to deep."""
+    """All levels, from the deepest up; pairs are given shallow to deep. Vectors are maps of one pixel."""
 
     def __init__(self, pairs: Iterable[Pair], width: int) -> None:
         super().__init__()
@@ -52,12 +52,9 @@ class Fusion(nn.Module):
 
     def forward(self, ours: list[Tensor], theirs: list[Tensor]) -> Lists:
         """Return fused and teacher's maps, shallow to deep, pooled to the smaller size of each pair."""
-        fused: list[Tensor] = []
-        targets: list[Tensor] = []
+        found: list[tuple[Tensor, Tensor]] = []
         deeper: Tensor | None = None
         for level, a, b in reversed(list(zip(self.levels, ours, theirs, strict=True))):
-            shown, deeper = level(a, deeper)
-            size = (min(shown.shape[2], b.shape[2]), min(shown.shape[3], b.shape[3]))
-            fused.append(pooled(shown, size))
-            targets.append(pooled(b, size))
-        return fused[::-1], targets[::-1]
+            shown, deeper = level(as_map(a), deeper)
+            found.append(same_size(shown, as_map(b)))
+        return [a for a, _ in found[::-1]], [b for _, b in found[::-1]]

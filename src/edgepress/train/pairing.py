@@ -141,11 +141,13 @@ def pair(student: list[Site], teacher: list[Site], place: Place) -> list[tuple[S
     """Return the modules that belong together, shallow to deep; raise `ConfigError` where there are none.
 
     Stages of equal resolution are paired; where no resolution occurs in both networks, or one has only one, stages at
-    the same share of the depth.
+    the same share of the depth. Levels are counted from the deepest, whatever their resolutions.
     """
     if place == "embedding":
         return [(_embedding(student), _embedding(teacher))]
     ours, theirs = stages(student), stages(teacher)
+    if place == "levels" and (levels := _levels_paired(ours, theirs)):
+        return levels + list(zip(_vectors(student)[-1:], _vectors(teacher)[-1:], strict=False))
     if place == "normalized":
         ours, theirs = _normalizing(student, ours), _normalizing(teacher, theirs)
     found = _stages_paired(ours, theirs)
@@ -205,6 +207,19 @@ def _stages_paired(student: list[Site], teacher: list[Site]) -> list[tuple[Site,
     return [(_share(student, k, count), _share(teacher, k, count)) for k in range(1, count + 1)]
 
 
+def _levels_paired(student: list[Site], teacher: list[Site]) -> list[tuple[Site, Site]]:
+    """Return the stages of two networks whose maps become smaller, the deepest with the deepest and so on upward; of
+    others, those that are paired anyway."""
+    if not (_shrinking(student) and _shrinking(teacher)):
+        return _stages_paired(student, teacher)
+    return list(zip(student[::-1], teacher[::-1], strict=False))[::-1]
+
+
+def _shrinking(ends: list[Site]) -> bool:
+    areas = [site.resolution[0] * site.resolution[1] for site in ends]
+    return len(areas) > 1 and areas == sorted(set(areas), reverse=True)
+
+
 def of_one_size(student: list[Site], teacher: list[Site]) -> list[tuple[Site, Site]]:
     """Return the stages of the student with those of the teacher whose maps have the same height and width."""
     by_resolution = {site.resolution: site for site in teacher}
@@ -217,10 +232,14 @@ def _share(sites: list[Site], k: int, count: int) -> Site:
 
 
 def _embedding(sites: list[Site]) -> Site:
-    vectors = [site for site in sites if site.path.endswith(":in") and site.layout == "vector"]
-    if vectors:
+    if vectors := _vectors(sites):
         return vectors[-1]
     ends = stages(sites)
     if not ends:
         raise ConfigError("no features found to compare: name the modules in 'student' and 'teacher'")
     return ends[-1]
+
+
+def _vectors(sites: list[Site]) -> list[Site]:
+    """Return what linear layers take, as far as it is a vector of an image; the classifier's is the last."""
+    return [site for site in sites if site.path.endswith(":in") and site.layout == "vector"]

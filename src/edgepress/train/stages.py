@@ -170,7 +170,7 @@ class Distill(Fitting):
 
     # 1 compared features that a block had added to; 2 had no rising weights; 3 gave other families plain KD; 4 compared
     # no features where nothing was said; 5 gave `margin` a twelfth of its paper's weight
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     references: ClassVar[tuple[str, ...]] = ("teacher",)
     later: ClassVar[tuple[str, ...]] = (*Fitting.later, "method", "losses", "teacher_weights", "vote")
 

@@ -49,6 +49,7 @@ class Lesson:
             specs = (student.signature.input, first.spec)
             student.module.to(loader.device)
             self.taps = first.taps = Taps(student.module, first.module, specs, objective.features, ctx.seed)
+            self.taps.require_batch(loader.batch)
             for line in self.taps.words():
                 ctx.progress.say(f"compared, {line}")
         self.temperature = _temperature(objective)

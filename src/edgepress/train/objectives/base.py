@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from edgepress.tasks.base import Task
     from edgepress.train.loader import Batch
 
-Place = Literal["stages", "middle", "last", "normalized", "embedding"]
-"""Where features are compared if no module is named: the ends of all stages, the middle or the last of them, the last
-batch normalizations of the stages (features before their activation), or what the classifier takes."""
+Place = Literal["stages", "levels", "middle", "last", "normalized", "embedding"]
+"""Where features are compared if no module is named: the ends of all stages; the same counted from the deepest, and
+what the classifier takes as one more (`levels`); the middle or the last of them; the last batch normalizations of the
+stages (features before their activation); or what the classifier takes alone."""
 
 
 Where = Literal["encoder", "bottleneck", "decoder", "all"]

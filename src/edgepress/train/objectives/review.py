@@ -3,12 +3,15 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgepress.train.objectives.base import FeatureTerm, objectives, positive
+from edgepress.train.objectives.base import FeatureTerm, objectives
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from edgepress.train.objectives.base import Pair
+
+WIDEST = 128
+"""Channels of the fusion where nobody says: twice as many take about three times its time."""
 
 
 @objectives.register("review")
@@ -19,22 +22,32 @@ class Review(FeatureTerm):
     Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021. Trained attention-based fusion (ABF) mixes each
     level of the student with the already fused deeper one. The context loss is the mean squared difference of the maps
     (weight 1) and of the maps pooled to 4x4, 2x2 and 1x1, each of half the weight before, divided by the sum of the
-    weights; sizes that a map does not exceed are left out. Maps `(N, C, H, W)`, shallow to deep. The authors' weights
-    lie in 0.6 to 10, and rise over 20 of 240 epochs: a twelfth.
+    weights; sizes that a map does not exceed are left out. Maps `(N, C, H, W)`, shallow to deep; vectors, such as what
+    the classifiers take, count as maps of one pixel. Levels are counted from the deepest, as the authors do: those of
+    MobileNets and ResNets, whose maps differ in size, are paired by their depth.
+
+    `width` is the number of channels of the fusion; 0 takes the most that a level of either network has, at most 128
+    (the authors': 64 to 512, which costs more time). The authors' weights lie in 0.6 to 10, 5 and more for students of
+    another family, and rise over 20 of 240 epochs: a twelfth.
     """
 
-    width: int = 64
+    width: int = 0
     warmup: float = field(default=1 / 12, kw_only=True)
+
+    place = "levels"
+    joins = "alike"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive("width", self.width)
+        if self.width < 0:
+            raise ValueError(f"width must be above 0, or 0 for that of the networks, got {self.width}")
 
     def connector(self, pairs: "tuple[Pair, ...]") -> "nn.Module":
         """Return the fusion of all levels."""
         from edgepress.train.fusion import Fusion
 
-        return Fusion(pairs, self.width)
+        widest = max(channels for pair in pairs for channels in (pair.ours[0], pair.theirs[0]))
+        return Fusion(pairs, self.width or min(widest, WIDEST))
 
     def compare(self, ours: "list[Tensor]", theirs: "list[Tensor]") -> "Tensor":
         """Return the sum over the pairs of features."""
