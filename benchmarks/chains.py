@@ -25,28 +25,40 @@ WHOLE, SMALL = "whole-fp32", "small"
 
 
 def run_recipe(
-    options: Options, name: str, quick: Sequence[str], sets: Sequence[str] = (), only: Sequence[str] = ()
+    options: Options,
+    name: str,
+    quick: Sequence[str],
+    sets: Sequence[str] = (),
+    only: Sequence[str] = (),
+    untaught: bool = False,
 ) -> Result:
     """Return the result of the recipe `name` with `sets`, or of the stages `only` and what they need; it goes on where
     it was stopped.
 
-    A trial is of a network so small that it takes a minute: `quick` is what it sets over the recipe.
+    A trial is of a network so small that it takes a minute: `quick` is what it sets over the recipe. `untaught` are the
+    networks of the recipe where each stage sees a few images once.
     """
     path = RECIPES / f"{name}.yaml"
-    wanted = recipe(path, [*public_sets(path), *sets, *(quick if options.quick else ())], options.quick)
+    sets = [*public_sets(path), *sets, *(quick if options.quick else ())]
+    wanted = recipe(path, sets, options.quick or untaught)
     wanted = toward(wanted, only) if only else wanted
     return patiently(wanted, options.work / "runs", RunOptions(command=options.command))
 
 
 def chain_rows(
-    options: Options, name: str, quick: Sequence[str], sets: Sequence[str] = (), called: str = ""
+    options: Options,
+    name: str,
+    quick: Sequence[str],
+    sets: Sequence[str] = (),
+    called: str = "",
+    untaught: bool = False,
 ) -> list[Row]:
     """Return the rows of the recipe `name`: `top1`, `bytes` and `params` of both, and of the small file `drop`,
     `ratio_bytes`, `ratio_params`, `latency`, `speedup` and `speedup_eager`; the score of every stage between.
 
-    `called` is what the names of the rows begin with, where that is not the recipe's.
+    `called` is what the names of the rows begin with, where that is not the recipe's. `untaught`: see `run_recipe`.
     """
-    result = run_recipe(options, name, quick, sets)
+    result = run_recipe(options, name, quick, sets, untaught=untaught)
     programs = {key: read_bundle(result.shelves[key].folder / BUNDLE) for key in (WHOLE, SMALL)}
     whole = result.shelves["whole"].load()
     assert isinstance(whole, Model)

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it al
 from benchmarks.base import main
 
 FIGURES = (
-    *("distill-teachers", "distill-pairs", "distill-founding"),
+    *("distill-teachers", "distill-pairs", "distill-founding", "distill-founding-files"),
     *("distill-methods", "distill-torchdistill", "distill-cache"),
 )
 
