@@ -159,13 +159,36 @@ def vid(means, variances, targets):
     return total / means.size
 
 
-def crd(ours, theirs, t):
+def crd_in_batch(ours, theirs, t):
     n, total = len(ours), 0.0
     scores = [[float(a @ b) / t for b in theirs] for a in ours]
     for i in range(n):
         total -= math.log(softmax(scores[i])[i])
         total -= math.log(softmax([scores[j][i] for j in range(n)])[i])
     return total / n
+
+
+def crd(ours, theirs, kept, own, labels, targets, drawn, t, scales):
+    """`kept` are the remembered embeddings of both networks; `scales` what the exponentials are divided by."""
+    n, total = len(labels), 0.0
+    noise = len(drawn) / n
+    for one, bank, scale in ((ours, kept[1], scales[0]), (theirs, kept[0], scales[1])):
+        for x, i, y in zip(one, own, targets, strict=True):
+            p = math.exp(float(x @ bank[i]) / t) / scale
+            total -= math.log(p / (p + noise))
+            for j in drawn:
+                if j != i and labels[j] != y:
+                    p = math.exp(float(x @ bank[j]) / t) / scale
+                    total -= math.log(noise / (p + noise))
+    return total / len(ours)
+
+
+def crd_scales(ours, theirs, kept, own, drawn, t):
+    found = []
+    for one, bank in ((ours, kept[1]), (theirs, kept[0])):
+        each = [math.exp(float(x @ bank[j]) / t) for x, i in zip(one, own, strict=True) for j in (i, *drawn)]
+        found.append(sum(each) / len(each) * len(bank))
+    return found
 
 
 def pooled(x, side):

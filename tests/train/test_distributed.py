@@ -33,7 +33,9 @@ STAGES = {
     "kept": Distill(**TAUGHT, views=2),
     # Batch norms in the connectors make rounding grow: at higher rates a millionth is a thousandth after 24 steps.
     "features": Distill(
-        **{**TAUGHT, "lr": 0.005}, losses=({"review": {"weight": 0.1}}, "dist", {"rkd": {"weight": 0.1}}), views=0
+        **{**TAUGHT, "lr": 0.005},
+        losses=({"review": {"weight": 0.1}}, "dist", {"rkd": {"weight": 0.1}}, "crd"),
+        views=0,
     ),
     # Void pixels lie unequally in the shares, and the loss over classes is one of the whole batch.
     "scenes": Train(epochs=6, model="unet", arguments=SMALL, batch=16, lr=0.05, losses=("dice",), precision="fp32"),

@@ -76,7 +76,7 @@ def test_a_student_taught_by_features_carries_nothing_of_it(name: str, tmp_path:
     assert not any(part._forward_hooks for part in teacher.module.modules())
 
 
-@pytest.mark.parametrize("losses", [("review",), ("mgd", {"dkd": {"beta": 2}}), ("margin", "crd_in_batch")])
+@pytest.mark.parametrize("losses", [("review",), ("mgd", {"dkd": {"beta": 2}}), ("margin", "crd")])
 def test_connectors_are_part_of_the_checkpoint(losses: Any, tmp_path: Path, teacher: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     stage = dataclasses.replace(STUDENT, losses=losses, clip=1.0)

@@ -61,7 +61,7 @@ def test_training_alone_takes_losses_that_need_no_teacher() -> None:
     ("fields", "words"),
     [
         ({"method": "dkdd"}, ["unknown objective 'dkdd'; did you mean 'dkd'?"]),
-        ({"method": "CRD"}, ["unknown objective 'CRD'; it is called 'crd_in_batch' here"]),
+        ({"method": "OFD"}, ["unknown objective 'OFD'; it is called 'margin' here"]),
         ({"losses": ("fit-net",)}, ["it is called 'hint' here"]),
         ({"method": "entropy"}, ["'entropy' does not learn from a teacher"]),
         ({"losses": ("entropy",)}, ["none of them learns from the teacher"]),

@@ -104,6 +104,10 @@ class Taps:
             if batch < 2 and vectors and any(isinstance(x, nn.BatchNorm2d) for x in self.connectors[place].modules()):
                 raise ConfigError(f"batch: {batch}, allowed is 2 or more: {_name(term)!r} normalizes over the batch")
 
+    def connector(self, term: FeatureTerm) -> nn.Module:
+        """Return what is trained for `term` between the networks."""
+        return self.connectors[self._places[term]]
+
     def joined(self, term: FeatureTerm) -> tuple[list[Tensor], list[Tensor]]:
         """Return the features that `term` compares, through its connector."""
         ours = [self.student.take(a.path) for a, _ in self.pairs[term]]

@@ -16,7 +16,7 @@ Entry = str | dict[str, Any]
 Weighted = tuple[str, float, Term]
 PAPERS = {
     "fitnet": "hint", "fitnets": "hint", "at": "attention", "attentiontransfer": "attention", "ofd": "margin",
-    "overhaul": "margin", "crd": "crd_in_batch", "reviewkd": "review", "hinton": "kd", "similarity": "sp",
+    "overhaul": "margin", "reviewkd": "review", "hinton": "kd", "similarity": "sp",
     "logitstandardization": "standardized", "lskd": "standardized", "tfkd": "virtual_teacher", "wsld": "weighted_kd",
     "cckd": "cc", "correlation": "cc", "channelwise": "cwd", "crossentropy": "supervised", "ce": "supervised",
 }  # fmt: skip
