@@ -1,8 +1,9 @@
 """The two pairs of the founding systems, T = 4 and alpha = 0.7, our default beside it, and the file that ships.
 
 `resnet50-mobilenet_v3_small` on CIFAR-100 and `resnet152-resnet18` on CIFAR-10, 100 epochs, where a GPU is at hand.
-Such teachers do not train on a CPU in time: there a ResNet-18 teaches, in the second pair one of half its width, and
-the names of the rows say so. One seed. `whole` is the teacher, `student` the default's; see `benchmarks.chains`.
+Such teachers do not train on a CPU in time: there a ResNet-18 of half the width teaches for twelve epochs, in the
+second pair one of a quarter, and the names of the rows say so. One seed. `whole` is the teacher, `student` the
+default's; see `benchmarks.chains`. The files of the whole pairs are the figure `distill-founding-files`.
 """
 
 import torch
@@ -15,27 +16,25 @@ PARTS = "pairs"
 """What `--parts` chooses among."""
 
 STUDENTS = ("alone", "kd", "student")
-
-
-def _shorter(whole: int, students: int, views: int) -> list[str]:
-    return [
-        "whole.model=resnet18",
-        f"whole.epochs={whole}",
-        *(f"{name}.epochs={students}" for name in STUDENTS),
-        *(f"{name}.views={views}" for name in STUDENTS[1:]),
-    ]
-
+EPOCHS, VIEWS, HALF, QUARTER = 12, 6, 32, 16
+"""On a CPU; ResNet-18 has 64 channels at its beginning."""
+SHORT = [
+    "whole.model=resnet18",
+    f"whole.arguments={{width: {HALF}}}",
+    *(f"{name}.epochs={EPOCHS}" for name in ("whole", *STUDENTS)),
+    *(f"{name}.views={VIEWS}" for name in STUDENTS[1:]),
+]
 
 PAIRS = {
     "founding-mobilenet": (
         "resnet50-mobilenet_v3_small",
-        "resnet18-mobilenet_v3_small",
-        [*_shorter(10, 12, 6), "integer.epochs=3", "integer.views=6"],
+        "resnet18_half-mobilenet_v3_small",
+        [*SHORT, "integer.epochs=3", f"integer.views={VIEWS}"],
     ),
     "founding-resnet": (
         "resnet152-resnet18",
-        "resnet18-resnet18_half",
-        [*_shorter(10, 10, 5), *(f"{name}.arguments={{width: 32}}" for name in STUDENTS)],
+        "resnet18_half-resnet18_quarter",
+        [*SHORT, *(f"{name}.arguments={{width: {QUARTER}}}" for name in STUDENTS)],
     ),
 }
 """By recipe: the names of the pair where there is a GPU and where there is none, and what is then set."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edgepress.core.artifact import Model
 from edgepress.core.errors import BundleError, BusyError, ConfigError, TrainingError, UnknownNameError
 from edgepress.core.files import sha256
 from edgepress.measure.rows import Row
@@ -230,6 +231,17 @@ def test_smoke_shrinks_every_stage_and_keeps_apart(run_recipe: Run) -> None:
     assert trial.name == "test-smoke" and trial.source.limit == 512
     result, _ = run_recipe(replace(trial, source=replace(trial.source, limit=64)))
     assert result.folder.name == "recipe-test-smoke"
+
+
+def test_a_trial_of_a_deep_teacher_leaves_a_sound_student(run_recipe: Run) -> None:
+    deep = {"name": "teacher", "model": "resnet50", "arguments": {"width": 8}, "lr": 0.1, "epochs": 9}
+    student = {"name": "student", **TINY, "teacher": "$teacher", "losses": ["review"]}
+    recipe = parse_recipe(mapping({"train": deep}, {"distill": student}))
+    source = replace(recipe.source, train=512)
+    result, _ = run_recipe(smoke(replace(recipe, source=source)))
+    student = result.shelves["student"].load()
+    assert isinstance(student, Model)
+    assert max(p.abs().max().item() for p in student.module.parameters()) < 10
 
 
 def test_the_content_of_a_weights_file_counts_not_its_place(run_recipe: Run, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgepress.train.objectives.base import Objective
 
 USUAL_TEMPERATURE, USUAL_ALPHA = 4.0, 0.7
+SMOKE_LR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,12 @@ class Fitting(Stage):
         return wrong
 
     def smoke(self) -> Self:
-        """Return one epoch of this training, in small batches so that it has some steps."""
-        return replace(self, epochs=1, batch=min(self.batch, 64), views=min(self.views, 1))
+        """Return one epoch of this training, in small batches so that it has some steps.
+
+        They are too few for the statistics of batch norms: at a usual rate the features of a deep network, once it is
+        evaluated, are so large that its student and every file of it come to nothing.
+        """
+        return replace(self, epochs=1, batch=min(self.batch, 64), lr=min(self.lr, SMOKE_LR), views=min(self.views, 1))
 
     @abstractmethod
     def objective(self) -> "Objective":
