@@ -61,6 +61,7 @@ def methods(beta: float, kind: Kind) -> dict[str, list[Any]]:
             {"supervised": {"weight": 0.1}},
         ],
         "review": [review],
+        "crd": [{"crd": {"weight": 0.8}}],
         "dist-review": ["dist", review],
         "dkd-review": [{"dkd": {"beta": beta}}, review],
     }
