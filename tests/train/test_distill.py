@@ -165,7 +165,7 @@ def test_an_exported_teacher_is_refused(tmp_path):
 def test_outputs_beyond_fp16_are_kept_as_its_largest_and_nan_is_refused(tmp_path):
     from edgepress.core.errors import TrainingError
     from edgepress.core.files import write_array
-    from edgepress.train.teacher import halves
+    from edgepress.train.views import halves
 
     write_array(tmp_path / "a.npy", halves(np.array([[1e6, -1e6, 0.5]], np.float32)))
     assert np.load(tmp_path / "a.npy").tolist() == [[65504.0, -65504.0, 0.5]]

@@ -76,7 +76,7 @@ def test_a_student_taught_by_features_carries_nothing_of_it(name: str, tmp_path:
     assert not any(part._forward_hooks for part in teacher.module.modules())
 
 
-@pytest.mark.parametrize("losses", [("review",), ("mgd", {"dkd": {"beta": 2}}), ("margin", "crd")])
+@pytest.mark.parametrize("losses", [("review",), ("mgd", {"dkd": {"beta": 2}}), ("margin", "crd"), ("crd", "rkd")])
 def test_connectors_are_part_of_the_checkpoint(losses: Any, tmp_path: Path, teacher: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     stage = dataclasses.replace(STUDENT, losses=losses, clip=1.0)
@@ -118,6 +118,19 @@ def test_the_pairs_are_told(tmp_path: Path, teacher: Any) -> None:
     )
     assert f"compared, {line}" in said
     assert not [label for label in ctx_progress.labels if label.startswith("teacher")], "features are not kept"
+
+
+def test_vectors_of_the_teacher_are_kept_with_its_outputs(tmp_path: Path, teacher: Any, monkeypatch: Any) -> None:
+    stage, progress = dataclasses.replace(STUDENT, losses=("crd", "rkd", "dist"), views=1), Recorder()
+    kept: list = []
+    asked: list = []
+    taught(stage, tmp_path / "kept", teacher, log=kept, progress=progress)
+    assert [label for label in progress.labels if label.startswith("teacher")] == ["teacher, view 1"]
+    files = sorted(path.name for path in (tmp_path / "kept").glob("teacher/*/view-*"))
+    assert files == ["view-000-head-in.npy", "view-000.npy"]
+    monkeypatch.setattr(Taps, "vectors", False)
+    taught(stage, tmp_path / "kept", teacher, log=asked)
+    assert kept[0]["terms"] == pytest.approx(asked[0]["terms"], rel=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ from edgepress.train.loader import Batch, Blend, Loader
 from edgepress.train.objectives.base import Objective
 from edgepress.train.peer import Peer
 from edgepress.train.stages import Distill, Mutual, Train
-from edgepress.train.teacher import Teachers, require_room
+from edgepress.train.teacher import Teachers
 from edgepress.train.teaching import _temperature
+from edgepress.train.views import require_room
 from edgepress.train.words import objective_of, read_terms
 from train.helpers import NET, SPEC, Kept, Recorder, context, same_weights, tiny_data
 

@@ -97,6 +97,11 @@ class Taps:
         self.arithmetic: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         """The precision that the connectors compute in."""
 
+    @property
+    def vectors(self) -> bool:
+        """True where no loss looks at a map of the teacher."""
+        return all(site.layout == "vector" for site in self.teacher.sites)
+
     def require_batch(self, batch: int) -> None:
         """Raise `ConfigError` where connectors normalize vectors, of which so small a batch has one value each."""
         for term, place in self._places.items():

@@ -169,12 +169,13 @@ class Distill(Fitting):
     path or pair them themselves.
 
     With `views` above 0 the teacher runs once per image and view and its outputs are kept on disk; with 0, or where
-    features are compared, it runs on every batch. Several teachers, `[$one, $other]`, speak with the weighted mean of
+    maps are compared, it runs on every batch. Several teachers, `[$one, $other]`, speak with the weighted mean of
     their logits (`teacher_weights`); with `vote: confidence` each image weighs them by how well they know its label.
     """
 
     # 1 compared features that a block had added to; 2 had no rising weights; 3 gave other families plain KD; 4 compared
-    # no features where nothing was said; 5 gave `margin` a twelfth of its paper's weight
+    # no features where nothing was said; 5 gave `margin` a twelfth of its paper's weight; 6 paired
+    # the levels of `review` by their size
     version: ClassVar[int] = 7
     references: ClassVar[tuple[str, ...]] = ("teacher",)
     later: ClassVar[tuple[str, ...]] = (*Fitting.later, "method", "losses", "teacher_weights", "vote")

@@ -1,26 +1,19 @@
-"""A teacher's outputs, computed once per augmentation view and kept on disk as FP16; its features, as needed."""
+"""A teacher: its outputs, and the features that a loss compares, from a cache or on the spot; several as one."""
 
 import contextlib
 import copy
 import hashlib
-import itertools
 import json
-import math
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgepress.core.artifact import Model
-from edgepress.core.errors import TrainingError
-from edgepress.core.files import atomic_write
 from edgepress.core.stage import Progress
 from edgepress.models.inputs import normalize
 from edgepress.train.companion import Companion
@@ -28,14 +21,15 @@ from edgepress.train.features import Taps
 from edgepress.train.inference import fastest
 from edgepress.train.loader import Batch, Loader
 from edgepress.train.precision import Mode
+from edgepress.train.views import OUTPUTS, Views
 
 
 class Teacher(Companion):
     """Gives a batch the frozen teacher's outputs: from the cache for a fixed set of views, else computed on the spot.
 
     The teacher sees the same augmented pixels as the student, normalized as its own input spec says. It is frozen and
-    in evaluation mode by construction: this holds a copy, and no gradient is ever recorded through it. With `taps` it
-    runs on every batch, because features are not kept.
+    in evaluation mode by construction: this holds a copy, and no gradient is ever recorded through it. Vectors that
+    `taps` take are kept as well; where they take maps it runs on every batch, because a view of these takes gigabytes.
     """
 
     def __init__(self, model: Model, loader: Loader, fingerprint: str, cache: Path, progress: Progress) -> None:
@@ -48,12 +42,12 @@ class Teacher(Companion):
         facts = [_content(self.module), self.spec.mean, self.spec.std, fingerprint, loader.augment.facts()]
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         self.folder = cache / "teacher" / name
-        self._views: dict[int, np.ndarray] = {}
+        self._views = Views(self.folder, loader, self.spec.at_once(500))
 
     @property
     def kept(self) -> bool:
         """True where the teacher runs once per image and view, not in every epoch."""
-        return bool(self.loader.views) and self.taps is None
+        return bool(self.loader.views) and (self.taps is None or self.taps.vectors)
 
     @property
     def trained(self) -> nn.Module | None:
@@ -63,7 +57,7 @@ class Teacher(Companion):
     @contextlib.contextmanager
     def attached(self, mode: Mode) -> Iterator[None]:
         """Hook both networks for the block where features are compared."""
-        if not self.kept:  # before the hooks: a choice is kept under what the network looks like
+        if self.taps or not self.kept:  # before the hooks: a choice is kept under what the network looks like
             self._mode = Mode(**self.ranks.agreed(lambda: asdict(self.mode())))
         if self.taps is None:
             yield
@@ -75,7 +69,7 @@ class Teacher(Companion):
     def prepare(self, epoch: int) -> None:
         """Make sure that the view which `epoch` shows is in the cache."""
         if self.kept:
-            self._view(self.loader.view_of(epoch))
+            self._keep(self.loader.view_of(epoch))
 
     def attend(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches with `teacher` filled in, and `taps` where features are compared."""
@@ -84,6 +78,9 @@ class Teacher(Companion):
             if self.taps is None:
                 yield batch
                 continue
+            if self.kept:
+                paths = [site.path for site in self.taps.teacher.sites]
+                self.taps.teacher.values = {path: self._read(batch, path) for path in paths}
             batch.taps, self.taps.student.open = self.taps, True
             yield batch
             self.taps.student.open = False  # what a validation in between would leave is not of this batch
@@ -91,8 +88,7 @@ class Teacher(Companion):
     def answer(self, batch: Batch) -> Tensor:
         """Return the teacher's outputs for `batch`, float32 or as they were kept."""
         if self.kept:
-            outputs = self._view(batch.view)[batch.indices.numpy()]
-            return torch.from_numpy(outputs).to(batch.images.device)
+            return self._read(batch, OUTPUTS)
         begin = time.monotonic()
         outputs = self.outputs(batch.shown)
         waited(outputs.device)
@@ -132,29 +128,24 @@ class Teacher(Companion):
         if self.taps and "connectors" in state:
             self.taps.connectors.load_state_dict(state["connectors"])
 
-    def _view(self, view: int) -> np.ndarray:
-        if view not in self._views:
-            path = self.folder / f"view-{view:03d}.npy"
-            if not path.exists():
-                self._compute(view, path)
-            self._views[view] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return self._views[view]
+    @property
+    def _names(self) -> list[str]:
+        return [OUTPUTS, *(site.path for site in self.taps.teacher.sites)] if self.taps else [OUTPUTS]
 
-    def _compute(self, view: int, path: Path) -> None:
-        at_once = self.spec.at_once(500)
-        batches = self.loader.in_order(view, batch=at_once)
-        total = -(-len(self.loader.split) // at_once)
-        label, begin = f"teacher, view {view + 1}", time.monotonic()
-        parts = (halves(self.outputs(b.images).cpu().numpy()) for b in self.progress.track(batches, total, label))
-        first = next(parts)
-        shape = (len(self.loader.split), *first.shape[1:])
-        require_room(path.parent, self.loader.views * 2 * math.prod(shape), self.loader.views)
-        with atomic_write(path, first=True) as file:
-            about: dict[str, Any] = {"descr": "<f2", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, about)
-            for part in itertools.chain([first], parts):
-                file.write(np.ascontiguousarray(part).tobytes())
-        self.seconds += time.monotonic() - begin
+    def _said(self, batch: Batch) -> dict[str, Tensor]:
+        outputs = self.outputs(batch.images)
+        return {OUTPUTS: outputs, **(self.taps.teacher.values if self.taps else {})}
+
+    def _keep(self, view: int) -> None:
+        missing = self._views.missing(view, self._names)
+        if missing:
+            begin, label = time.monotonic(), f"teacher, view {view + 1}"
+            self._views.write(view, missing, self._said, lambda x, total: self.progress.track(x, total, label))
+            self.seconds += time.monotonic() - begin
+
+    def _read(self, batch: Batch, name: str) -> Tensor:
+        array = self._views.array(batch.view, name)
+        return torch.from_numpy(array[batch.indices.numpy()]).to(batch.images.device)
 
 
 class Teachers(Companion):
@@ -224,29 +215,6 @@ def waited(device: torch.device) -> None:
     """Wait until what a graphics card was given is done: its calls return before."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def require_room(folder: Path, size: int, views: int) -> None:
-    """Raise `TrainingError` where a teacher's outputs, `size` bytes for all `views`, are more than the disk has left
-    and there is none of them yet."""
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if not any(folder.glob("view-*.npy")) and size > free:
-        raise TrainingError(
-            f"the teacher's outputs for {views} views take {size / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB "
-            "left: set fewer 'views', or 'views: 0' to run the teacher on every batch"
-        )
-
-
-def halves(outputs: NDArray[np.floating]) -> NDArray[np.float16]:
-    """Return outputs as FP16, those beyond its range as its largest; raise `TrainingError` on NaN."""
-    if np.isnan(outputs).any():
-        raise TrainingError("the teacher's outputs are not numbers (NaN): look at its own training, or its weights")
-    if outputs.dtype == np.float16:
-        return outputs
-    largest = np.finfo(np.float16).max
-    return outputs.clip(-largest, largest).astype(np.float16)
 
 
 def _content(module: nn.Module) -> str:

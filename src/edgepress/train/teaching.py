@@ -27,7 +27,8 @@ from edgepress.train.objectives.cwd_logits import CWDLogits
 from edgepress.train.peer import Peer
 from edgepress.train.precision import Mode
 from edgepress.train.stages import Distill, Mutual
-from edgepress.train.teacher import Teacher, Teachers, halves, waited
+from edgepress.train.teacher import Teacher, Teachers, waited
+from edgepress.train.views import halves
 
 
 class Lesson:
