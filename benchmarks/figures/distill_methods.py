@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.base import Options
 from benchmarks.distilling import done, over_seeds, prepared, score
 from benchmarks.figures.distill_pairs import methods
+from benchmarks.job import toward
 from edgepress.measure.rows import Row
 from edgepress.train.auto import Kind
 
@@ -44,8 +45,10 @@ def measure(options: Options) -> list[Row]:
             sets: dict[str, Any] = {"name": f"distill-{student}-{method}", "student.losses": losses}
             for stage in ("alone", "student"):
                 sets |= {f"{stage}.model": model, f"{stage}.lr": lr}
-            found = done(prepared("distill-methods", options, sets), options).rows
-            names = {name: f"{student}-{name}" for name in ("teacher", "alone")} if method == "kd" else {}
+            once = ("teacher", "alone") if method == "kd" else ()
+            recipe = toward(prepared("distill-methods", options, sets), [*once, "student"])
+            found = done(recipe, options).rows
+            names = {name: f"{student}-{name}" for name in once}
             for label, name in {**names, "student": f"{student}-{method}"}.items():
                 for metric, split in (("top1", "test"), ("val_top1", "val")):
                     rows += over_seeds(f"resnet20-{name}", {0: score(found, label, metric, split)}, options)
