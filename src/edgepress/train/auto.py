@@ -60,8 +60,8 @@ CHOICES: dict[Kind, Choice] = {
     ),
     "other family": Choice(
         ({"review": {"weight": 5}},),
-        "fused features gained 5.5 points over softened outputs from ResNet-20 to a light CNN on a hundred classes, "
-        "none from ResNet-56 to a MobileNetV2; 'method: kd' does not run the teacher on every batch",
+        "fused features gained 7.5 points over softened outputs from ResNet-56 to a MobileNetV2 on a hundred classes, "
+        "8.0 from ResNet-20 to a light CNN; 'method: kd' does not run the teacher on every batch",
     ),
 }
 
