@@ -18,6 +18,7 @@ from edgepress.train.memory_bank import MemoryBank
 from edgepress.train.objectives.base import FeatureTerm, Objective, Pair, Term, objectives
 from edgepress.train.words import read_terms
 from train import golden
+from train.helpers import tiny_data
 
 N, C = 6, 5
 DENSE = ("weighted_ce", "focal", "dice", "lovasz", "ohem", "cwd_logits", "pairwise")
@@ -193,6 +194,15 @@ def test_contrast_with_a_memory_bank_equals_its_paper() -> None:
         assert bank.labels[own].tolist() == targets
         untouched = [j for j in range(images) if j not in own]
         assert np.array_equal(bank.kept[:, 0, untouched].double().numpy(), kept[:, untouched])
+
+
+def test_a_memory_bank_of_another_size_than_the_split_is_refused() -> None:
+    data = tiny_data(128)
+    images = len(data.train)
+    assert objectives.get("crd")().informed(data).images == images
+    assert parse(objectives.get("crd"), {"images": images}).informed(data).images == images
+    with pytest.raises(ConfigError, match=f"images: 5, and the training split has {images}"):
+        parse(objectives.get("crd"), {"images": 5}).informed(data)
 
 
 def test_relations_do_not_mind_equal_images() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 USUAL_TEMPERATURE, USUAL_ALPHA = 4.0, 0.7
 SMOKE_LR = 1e-3
+"""The highest learning rate of a trial."""
 
 
 @dataclass(frozen=True)

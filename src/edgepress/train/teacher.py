@@ -79,8 +79,7 @@ class Teacher(Companion):
                 yield batch
                 continue
             if self.kept:
-                paths = [site.path for site in self.taps.teacher.sites]
-                self.taps.teacher.values = {path: self._read(batch, path) for path in paths}
+                self.taps.teacher.values = {path: self._read(batch, path) for path in self._names[1:]}
             batch.taps, self.taps.student.open = self.taps, True
             yield batch
             self.taps.student.open = False  # what a validation in between would leave is not of this batch

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from edgepress.core.errors import ConfigError
 from edgepress.train.objectives.base import FeatureTerm, Place, objectives, over_pairs, positive
 
 if TYPE_CHECKING:
@@ -48,8 +49,11 @@ class CRD(FeatureTerm):
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
 
     def informed(self, data: "Data") -> Self:
-        """Return this loss with the number of images to remember."""
-        return replace(self, images=len(data.train))
+        """Return this loss with the number of images to remember; raise `ConfigError` where another one was given."""
+        count = len(data.train)
+        if self.images not in (0, count):
+            raise ConfigError(f"loss 'crd': images: {self.images}, and the training split has {count}: leave it out")
+        return replace(self, images=count)
 
     def connector(self, pairs: "tuple[Pair, ...]") -> "nn.Module":
         """Return the embeddings and the memory bank."""

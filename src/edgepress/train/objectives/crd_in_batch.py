@@ -18,8 +18,8 @@ class InBatchCRD(FeatureTerm):
 
     After Tian et al., "Contrastive Representation Distillation", ICLR 2020: student and teacher embed an image alike
     and different images differently. The negatives are the other images of the batch (InfoNCE, van den Oord et al.,
-    2018); `crd` remembers all images. Both embeddings are trained linear maps to
-    `width` numbers, then of norm 1. Features are vectors; maps are averaged over their pixels. Weight 0.8.
+    2018); `crd` remembers all images. Both embeddings are trained linear maps to `width` numbers, then of norm 1.
+    Features are vectors; maps are averaged over their pixels. Weight 0.8.
     """
 
     temperature: float = 0.07

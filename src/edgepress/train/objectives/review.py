@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from edgepress.train.objectives.base import Pair
 
 WIDEST = 128
-"""Channels of the fusion where nobody says: twice as many take about three times its time."""
+"""Channels of the fusion where nobody says, at most."""
 
 
 @objectives.register("review")
